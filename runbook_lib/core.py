@@ -119,12 +119,19 @@ class Run:
     """
 
     def __init__(
-        self, runbook: str, folder: Path, journal: Journal, answers: Answers, config: Config
+        self,
+        runbook: str,
+        folder: Path,
+        journal: Journal,
+        answers: Answers,
+        config: Config,
+        at_end: Callable[[Journal], None] | None = None,
     ) -> None:
         self.runbook, self.folder, self.config = runbook, folder, config
-        self._journal, self._answers = journal, answers
+        self._journal, self._answers, self._at_end = journal, answers, at_end
         self._samples: dict[str, _Sample] = {}
         self._latest: dict[str, list[Finding]] = {}
+        self._failed: set[str] = set()
 
     def check(self, *checks: Check, **arguments: Any) -> Result:
         """Ask and judge these checks, their probes side by side.
@@ -151,6 +158,8 @@ class Run:
         """Weigh the findings, journal the verdict, and show it."""
         verdict = reach_verdict(self.findings)
         self._journal.append("verdict", verdict=verdict.model_dump(mode="json"))
+        if self._at_end:
+            self._at_end(self._journal)
         return Conclusion(verdict)
 
     def _repr_html_(self) -> str:
@@ -197,13 +206,18 @@ class Run:
         for sample in samples:
             sample.judged.add(one.name)
         result = judge(one, [s.answer for s in samples], self.config, arguments)
-        before = self._latest.get(one.name, [])
-        if any(f.status is Status.FAIL for f in before):
+        mine = _arguments_of(one, arguments)
+        # The same check asked about another thing is another question: it supersedes nothing.
+        same = one.name + json.dumps(mine, sort_keys=True, default=str)
+        if same in self._failed:
             result = _mark_recovered(result)
-        self._latest[one.name] = result.findings
+        if any(f.status is Status.FAIL for f in result.findings):
+            self._failed.add(same)
+        self._latest[same] = result.findings
         self._journal.append(
             "check",
             check=one.name,
+            arguments=mine,
             question=one.question,
             findings=[f.model_dump(mode="json") for f in result.findings],
             tables=[t.model_dump(mode="json") for t in result.tables],
@@ -298,11 +312,18 @@ def _ask_for(probe: Probe, arguments: dict[str, Any]) -> tuple[str, dict[str, An
     return f"{probe.name}{json.dumps(params, sort_keys=True, default=str)}", params
 
 
+def _takes(one: Check) -> set[str]:
+    """The names of the arguments that a check's judge and probes have."""
+    probes = {name for probe in one.probes for name in probe.params()}
+    return probes | set(inspect.signature(one.judge).parameters)
+
+
+def _arguments_of(one: Check, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: arguments[name] for name in sorted(_takes(one) & set(arguments))}
+
+
 def _refuse_unknown(checks: Iterable[Check], arguments: dict[str, Any]) -> None:
-    known: set[str] = set()
-    for one in checks:
-        known |= set(inspect.signature(one.judge).parameters)
-        known |= {name for probe in one.probes for name in probe.params()}
+    known = {name for one in checks for name in _takes(one)}
     if stray := sorted(set(arguments) - known):
         names = ", ".join(one.name for one in checks)
         raise TypeError(f"None of the checks {names} takes the argument {', '.join(stray)}.")

@@ -95,11 +95,9 @@ def _client(journal: Journal, sockets: Path) -> Any:
             manager.connection_file = str(sockets / "kernel.json")
             return manager
 
-        async def async_start_new_kernel(self, **kwargs: Any) -> None:
+        def start_new_kernel(self, **kwargs: Any) -> None:
             # What the interpreter itself prints (its shutdown, say) belongs to no cell.
-            await super().async_start_new_kernel(
-                **kwargs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            super().start_new_kernel(**kwargs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             pid = getattr(self.km.provisioner, "pid", None)
             codes = [c for c in self.nb.cells if c.cell_type == "code"]
             journal.append("kernel-started", pid=pid)

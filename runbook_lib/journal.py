@@ -3,13 +3,16 @@
 It is the truth about a run. A kernel and its supervisor append to the same file; each line is
 one write, so a process killed at any moment loses at most the line it was writing.
 
+A write is one call on a file opened for appending, so lines of several writers never mix.
+
 Events, each with `time` and `event`:
     run-started     run, runbook, title, severity, parameters, versions, host,
                     mode (headless, lab or replay)
-    cell-started    index, heading          cell-finished   index, seconds
-    cell-failed     index, heading, error   cells           total (code cells of the notebook)
+    kernel-started  pid                     cells           total (code cells of the notebook)
+    cell-started    index, cell (its id), heading
+    cell-finished   the same, seconds       cell-failed     the same, error
     probe           probe, params, seconds, evidence (file), sampled_at, error
-    check           check, question, findings, tables, charts
+    check           check, arguments, question, findings, tables, charts
     verdict         verdict
     run-ended       exit_code, reason,
                     ending (completed, raised, kernel-died, time-limit or terminated)
@@ -41,12 +44,12 @@ class Journal:
         """Write one event and push it to disk. Raises OSError if the folder is gone or full."""
         record = {"time": datetime.now(UTC).isoformat(), "event": event, **self._clean(fields)}
         line = json.dumps(record, default=str, ensure_ascii=False) + "\n"
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line.encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with self.path.open("ab+") as file:
+            # A writer killed in mid-line must not swallow the next one's event.
+            cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
+            file.write((b"\n" if cut else b"") + line.encode())
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -65,11 +65,18 @@ def start(runbook: str) -> Run:
         answers = Live(Sources(config, redactor), config, redactor)
     if given := os.environ.get(FOLDER):
         folder = Path(given)
-        journal = Journal(folder, redactor.clean)
-    else:
-        folder = new_folder(_outputs(), runbook)
-        journal = open_journal(folder, runbook, mode="lab", redactor=redactor)
-    return Run(runbook, folder, journal, answers, config)
+        return Run(runbook, folder, Journal(folder, redactor.clean), answers, config)
+    folder = new_folder(_outputs(), runbook)
+    journal = open_journal(folder, runbook, mode="lab", redactor=redactor)
+    return Run(runbook, folder, journal, answers, config, at_end=_write_report)
+
+
+def _write_report(journal: Journal) -> None:
+    """In JupyterLab nobody supervises: the verdict itself ends the run and renders its report."""
+    from runbook_lib import report  # the renderer, which a headless kernel never needs
+
+    journal.append("run-ended", ending="completed", reason="")
+    report.write(journal.path.parent)
 
 
 def _outputs() -> Path:

@@ -18,6 +18,7 @@ from runbook_lib.sources import aws, kubernetes, pools, postgres
 
 DATABASE = "database"
 HEADROOM = "rds-connection-headroom"
+BURST_SECONDS = 300
 _BLIND = "Postgres has no slot left even for us, so who holds the slots cannot be seen."
 _RESERVE = "Look again with a role that may use reserved slots (pg_use_reserved_connections)."
 
@@ -227,7 +228,8 @@ def connection_storm(
 ) -> Finding:
     """No rollout floods the database with new connections.
 
-    During a rollout old and new pods hold their pools at the same time.
+    During a rollout old and new pods hold their pools at the same time, so a storm's sessions
+    begin within minutes of it; those that come later have another reason.
     """
     if stats["refused"]:
         return unknown(DATABASE, _BLIND, hint=_RESERVE)
@@ -236,16 +238,17 @@ def connection_storm(
         age = (now - created).total_seconds()
         if age > storm_minutes * 60:
             continue
-        young = [
+        burst = [
             one
             for one in stats["sessions"]
-            if _owner(one) == rollout["deployment"] and (one["connected_seconds"] or 0) <= age
+            if _owner(one) == rollout["deployment"]
+            and 0 <= age - (one["connected_seconds"] or 0) <= BURST_SECONDS
         ]
-        if len(young) >= len(stats["sessions"]) / 2 and _full(stats, connections_percent):
+        if len(burst) >= len(stats["sessions"]) / 2 and _full(stats, connections_percent):
             return fail(
                 f"deployment/{rollout['deployment']}",
                 f"{rollout['deployment']} was rolled out {_minutes(age)} ago and has opened"
-                f" {len(young)} of {len(stats['sessions'])} connections since.",
+                f" {len(burst)} of {len(stats['sessions'])} connections since.",
                 since=created,
                 evidence=rollout,
                 hint="Wait for the old pods to end, or pause the rollout; then lower maxSurge or"

@@ -18,6 +18,8 @@ MASK = "[redacted]"
 SECRET_NAME = re.compile(
     r"(?i)(password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key(_id)?|private[_-]?key)$"
 )
+# Every shape begins at a boundary or is bounded: a picture's base64 is one long word, and a
+# pattern that may begin anywhere in it takes minutes.
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.S),
@@ -29,7 +31,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
     (
         re.compile(
-            r"(?i)([\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key))"
+            r"(?i)(?<![\w-])([\w-]{0,60}?(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key))"
             r"(\\?[\"']?\s*[=:]\s*\\?[\"']?)(?!\[redacted\])([^\s\"'\\,;&)}]{4,})"
         ),
         rf"\1\2{MASK}",
