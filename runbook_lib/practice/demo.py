@@ -1,0 +1,122 @@
+"""The demonstration: break a platform for real, let the runbooks find it, leave the reports.
+
+`python -m runbook_lib.practice.demo [OUTPUTS]` ends with 0 if every fault was named and no
+secret of the platform stands in the outputs, else with 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from runbook_lib import catalogue, runner
+from runbook_lib.practice import faults
+from runbook_lib.practice.platform import Platform
+from runbook_lib.report import Report
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def main(outputs: Path = Path("outputs")) -> int:
+    """Run the demonstration and say what it found; returns the exit code."""
+    began = time.monotonic()
+    say("Starting a practice platform: PostgreSQL, an AWS API, a Kubernetes API, endpoints …")
+    with Platform.start() as platform:
+        os.environ.update(platform.env)
+        expected = broken(platform)
+        say("\nHealth check:")
+        health = finished("health-check", outputs)
+        pointed = [r for r in points_at(health[1]) if r in expected]
+        say(f"\nIt points at {', '.join(pointed) or 'no runbook'}. Running them side by side:")
+        with ThreadPoolExecutor(2) as pool:
+            done = pool.map(lambda runbook: finished(runbook, outputs), pointed)
+            reports = dict(zip(pointed, done, strict=True))
+        missed = [r for r, words in expected.items() if not named(reports.get(r), words)]
+        leaked = leaks(outputs, platform.secrets)
+    tell(health, reports, outputs)
+    for runbook in missed:
+        say(f"[red]NOT FOUND[/red]: {runbook} should have named {expected[runbook]}.")
+    if leaked:
+        say(f"[red]SECRET[/red]: a secret of the platform stands in {leaked}.")
+    else:
+        say("No secret of the platform stands in any byte of the outputs.")
+    say(f"Done in {time.monotonic() - began:.0f} s. Open {outputs / 'index.html'}")
+    return 1 if missed or leaked else 0
+
+
+def broken(platform: Platform) -> dict[str, list[str]]:
+    """Break three things; returns what each runbook's cause must name."""
+    held = faults.leak_connections(platform)
+    say(f"  broke: platform-api leaks {held} idle connections; Postgres refuses its clients")
+    node = faults.fill_node_disk(platform)
+    say(f"  broke: the disk of node {node} is full")
+    faults.drop_secret_key(platform)
+    say("  broke: Secret platform-api-secrets lost a key; platform-api crash-loops")
+    return {
+        "rds-connection-exhaustion": ["platform-api"],
+        "nodes-not-ready": [node, "nodefs"],
+        "crashloopbackoff": ["jwt-secret"],
+    }
+
+
+def finished(name: str, outputs: Path) -> tuple[Path, Report]:
+    """Run one runbook headlessly and say how it ended."""
+    folder, report = runner.run(catalogue.find(name), {}, outputs)
+    say(f"  {name}: [bold]{report.verdict.outcome}[/bold]")
+    return folder, report
+
+
+def points_at(report: Report) -> list[str]:
+    """The runbooks that a report's failing findings name, each once, those that exist."""
+    known = {one.id for one in catalogue.runbooks()}
+    failing = [*report.verdict.causes, *report.verdict.symptoms, *report.verdict.warnings]
+    return [r for r in dict.fromkeys(f.runbook for f in failing) if r in known]
+
+
+def named(done: tuple[Path, Report] | None, words: list[str]) -> bool:
+    """Whether one cause of the report has all these words in what it is about or says."""
+    if done is None:
+        return False
+    said = [f"{cause.about} {cause.summary}" for cause in done[1].verdict.causes]
+    return any(all(word in text for word in words) for text in said)
+
+
+def leaks(outputs: Path, secrets: list[str]) -> list[str]:
+    """The files below `outputs` in which a secret's bytes stand."""
+    values = [secret.encode() for secret in secrets]
+    files = [path for path in outputs.rglob("*") if path.is_file()]
+    return [str(p) for p in files if any(v in p.read_bytes() for v in values)]
+
+
+def tell(
+    health: tuple[Path, Report], reports: dict[str, tuple[Path, Report]], outputs: Path
+) -> None:
+    """Print what was found and where to look."""
+    say("\n[bold]What was found[/bold]")
+    for runbook, (folder, report) in {"health-check": health, **reports}.items():
+        say(f"\n[bold]{runbook}[/bold]: {report.verdict.outcome}  {folder_name(folder)}")
+        for cause in report.verdict.causes:
+            console.print(f"  • {cause.summary}", markup=False)
+    say("")
+
+
+def folder_name(folder: Path) -> str:
+    """The report's path as one would open it from here."""
+    here = Path.cwd()
+    return str(
+        (folder.relative_to(here) if folder.is_relative_to(here) else folder) / "report.html"
+    )
+
+
+def say(text: str) -> None:
+    """Print a line of our own words (console markup allowed)."""
+    console.print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:2])))

@@ -1,0 +1,321 @@
+"""What the API server does to an object before it is stored: checks and defaults."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+from typing import Any
+
+from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, conflict, invalid
+from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.kubernetes.selectors import dig
+from runbook_lib.practice.kubernetes.store import Object, copy_of
+
+_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_RBAC_NAME = re.compile(r"^[^/%]+$")
+_SUBDOMAIN_RULE = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
+    "'.', and must start and end with an alphanumeric character"
+)
+# Fields of metadata that belong to the server.
+_SYSTEM = ("uid", "creationTimestamp", "name", "namespace", "generation", "deletionTimestamp")
+
+
+def random_suffix(length: int = 5) -> str:
+    """As generateName makes it: no vowels, no letters that look like digits."""
+    return "".join(random.choices("bcdfghjklmnpqrstvwxz2456789", k=length))
+
+
+def named(kind: Kind, namespace: str, body: Any) -> Object:
+    """A copy of a posted object with its kind, name and namespace settled; 400 or 422 if not."""
+    if not isinstance(body, dict):
+        raise bad_request("the object provided is unrecognized: it must be a JSON object")
+    obj: Object = copy_of(body)
+    meta = obj.setdefault("metadata", {})
+    for field, value in (("apiVersion", kind.api_version), ("kind", kind.kind)):
+        if obj.setdefault(field, value) != value:
+            raise bad_request(
+                f"the {field} in the data ({obj[field]}) does not match the expected {field} "
+                f"({value})"
+            )
+    if not meta.get("name") and meta.get("generateName"):
+        meta["name"] = meta["generateName"] + random_suffix()
+    name = meta.get("name") or ""
+    if not name:
+        cause = (
+            "FieldValueRequired",
+            "Required value: name or generateName is required",
+            "metadata.name",
+        )
+        raise invalid(kind, "", [cause])
+    pattern = _RBAC_NAME if kind.group.startswith("rbac.") else _SUBDOMAIN
+    if not pattern.match(name) or len(name) > 253:
+        text = f'Invalid value: "{name}": {_SUBDOMAIN_RULE}'
+        raise invalid(kind, name, [("FieldValueInvalid", text, "metadata.name")])
+    if not kind.namespaced:
+        meta.pop("namespace", None)
+    elif meta.setdefault("namespace", namespace) != namespace:
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+    meta.pop("resourceVersion", None)
+    return obj
+
+
+def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object:
+    """The object to store for a PUT or a patched body: only what the client may change changes."""
+    if not isinstance(body, dict) or not isinstance(body.get("metadata", {}), dict):
+        raise bad_request("the object provided is unrecognized: it must be a JSON object")
+    new: Object = copy_of(body)
+    before, meta = old["metadata"], new.setdefault("metadata", {})
+    if meta.get("name", before["name"]) != before["name"]:
+        raise bad_request(
+            f"the name of the object ({meta['name']}) does not match the name on the URL "
+            f"({before['name']})"
+        )
+    if meta.get("resourceVersion", before["resourceVersion"]) != before["resourceVersion"]:
+        raise conflict(kind, before["name"])
+    if meta.get("uid", before["uid"]) != before["uid"]:
+        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
+        raise conflict(kind, before["name"], why + before["uid"])
+    if subresource == "status":
+        kept = {name: meta[name] for name in ("labels", "annotations") if name in meta}
+        new = {**copy_of(old), "status": new.get("status", {})}
+        new["metadata"] |= kept
+        return new
+    if "status" in kind.subresources:
+        new.pop("status", None)
+        if "status" in old:
+            new["status"] = old["status"]
+    meta |= {field: before[field] for field in _SYSTEM if field in before}
+    new |= {"apiVersion": kind.api_version, "kind": kind.kind}
+    if kind.kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"):
+        _immutable(kind, old, new, "spec.selector")
+    if kind.kind in ("ConfigMap", "Secret") and old.get("immutable"):
+        _immutable(kind, old, new, "data")
+    if kind.kind == "Pod" and dig(old, "spec.nodeName"):
+        _immutable(kind, old, new, "spec.nodeName")
+    return new
+
+
+def _immutable(kind: Kind, old: Object, new: Object, path: str) -> None:
+    if dig(new, path) != dig(old, path):
+        text = f"Invalid value: {json.dumps(dig(new, path))}: field is immutable"
+        raise invalid(kind, old["metadata"]["name"], [("FieldValueInvalid", text, path)])
+
+
+def drop_nulls(value: Any) -> None:
+    """Remove, in place, fields that are null: to a typed server they are not there."""
+    if isinstance(value, dict):
+        for key in [key for key, item in value.items() if item is None]:
+            del value[key]
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dict | list):
+            drop_nulls(item)
+
+
+# defaults
+
+
+def apply_defaults(kind: Kind, obj: Object) -> None:
+    """Fill in, in place, the defaults that clients read back."""
+    spec = obj.get("spec")
+    if kind.custom or (spec is not None and not isinstance(spec, dict)):
+        return
+    if kind.kind == "Secret":
+        obj.setdefault("type", "Opaque")
+        for name, value in (obj.pop("stringData", None) or {}).items():
+            encoded = base64.b64encode(str(value).encode()).decode()
+            obj.setdefault("data", {})[name] = encoded
+    elif kind.kind == "Namespace":
+        obj.setdefault("spec", {"finalizers": ["kubernetes"]})
+        obj.setdefault("status", {"phase": "Active"})
+        name = obj["metadata"]["name"]
+        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
+    elif spec is None:
+        return
+    elif kind.kind == "Pod":
+        _pod_defaults(spec)
+        obj.setdefault("status", {"phase": "Pending", "qosClass": quality_of_service(spec)})
+    elif kind.kind == "Service":
+        _service_defaults(obj)
+    elif kind.kind in _WORKLOAD_DEFAULTS:
+        for field, value in _WORKLOAD_DEFAULTS[kind.kind].items():
+            spec.setdefault(field, copy_of(value))
+        if kind.kind == "Deployment":
+            _strategy_defaults(spec["strategy"])
+        template = dig(spec, "template.spec")
+        if isinstance(template, dict):
+            _pod_defaults(template)
+
+
+_WORKLOAD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "Deployment": {
+        "replicas": 1,
+        "strategy": {"type": "RollingUpdate"},
+        "revisionHistoryLimit": 10,
+        "progressDeadlineSeconds": 600,
+    },
+    "ReplicaSet": {"replicas": 1},
+    "StatefulSet": {
+        "replicas": 1,
+        "podManagementPolicy": "OrderedReady",
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+        "revisionHistoryLimit": 10,
+    },
+    "DaemonSet": {
+        "updateStrategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+        },
+        "revisionHistoryLimit": 10,
+    },
+    "Job": {"completions": 1, "parallelism": 1, "backoffLimit": 6, "suspend": False},
+}
+
+
+def _strategy_defaults(strategy: Object) -> None:
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxSurge", "25%")
+        rolling.setdefault("maxUnavailable", "25%")
+
+
+def _pod_defaults(spec: Object) -> None:
+    for field, value in (
+        ("restartPolicy", "Always"),
+        ("dnsPolicy", "ClusterFirst"),
+        ("schedulerName", "default-scheduler"),
+        ("terminationGracePeriodSeconds", 30),
+        ("securityContext", {}),
+    ):
+        spec.setdefault(field, value)
+    for container in (spec.get("containers") or []) + (spec.get("initContainers") or []):
+        if not isinstance(container, dict):
+            continue
+        latest = str(container.get("image", "")).rpartition(":")[2] == "latest"
+        container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
+        container.setdefault("terminationMessagePath", "/dev/termination-log")
+        container.setdefault("terminationMessagePolicy", "File")
+        resources = container.setdefault("resources", {})
+        if isinstance(resources.get("limits"), dict):
+            requests = resources.setdefault("requests", {})
+            for name, limit in resources["limits"].items():
+                requests.setdefault(name, limit)
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            if isinstance(container.get(probe), dict):
+                _probe_defaults(container[probe])
+
+
+def _probe_defaults(probe: Object) -> None:
+    for field, value in (
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ):
+        probe.setdefault(field, value)
+
+
+def _service_defaults(obj: Object) -> None:
+    spec = obj["spec"]
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
+        # Any free-looking address does: nothing routes to it.
+        spec["clusterIP"] = f"172.20.{random.randrange(256)}.{random.randrange(1, 255)}"
+        spec["clusterIPs"] = [spec["clusterIP"]]
+    for port in spec.get("ports") or []:
+        port.setdefault("protocol", "TCP")
+        port.setdefault("targetPort", port.get("port"))
+    obj.setdefault("status", {"loadBalancer": {}})
+
+
+def quality_of_service(spec: Object) -> str:
+    """Guaranteed, Burstable or BestEffort, from the containers' resources."""
+    requests, guaranteed = False, True
+    for container in spec.get("containers") or []:
+        resources = container.get("resources") or {}
+        limits, wanted = resources.get("limits") or {}, resources.get("requests") or {}
+        requests = requests or bool(limits or wanted)
+        equal = all(limits.get(n) and wanted.get(n, limits[n]) == limits[n] for n in _COMPUTE)
+        guaranteed = guaranteed and equal
+    return "Guaranteed" if requests and guaranteed else "Burstable" if requests else "BestEffort"
+
+
+_COMPUTE = ("cpu", "memory")
+
+
+# validation against the official client's own models
+
+
+def is_validated(kind: Kind) -> bool:
+    """Not custom kinds, which have no model, nor those that machines write all the time."""
+    return not kind.custom and kind.kind not in ("Node", "Event", "Lease", "Namespace")
+
+
+def validate(kind: Kind, obj: Object, *, strict: bool) -> None:
+    """Refuse, with 400 or 422, what the official client's model of the kind refuses.
+
+    Unknown fields are dropped, or with `strict` refused; a number given for a quantity becomes
+    text; as the real API server has it. Kinds without a model are not looked at.
+    """
+    # Slow to import (a second), so only once a client writes.
+    from kubernetes.client import models
+    from pydantic import ValidationError
+
+    name = kind.version.capitalize() + kind.kind
+    model = getattr(models, name, None) or getattr(models, "Core" + name, None)
+    if model is None:
+        return
+    for _ in range(2):  # a second look, once what can be mended is mended
+        try:
+            model.model_validate({k: v for k, v in obj.items() if k not in ("status", "metadata")})
+            return
+        except ValidationError as failure:
+            errors = failure.errors()
+        if left := [error for error in errors if not _mend(obj, error, strict=strict)]:
+            raise _refusal(kind, obj, left)
+
+
+def _mend(obj: Object, error: Any, *, strict: bool) -> bool:
+    *path, last = error["loc"]
+    parent: Any = obj
+    for step in path:
+        if not isinstance(parent, dict | list):
+            return False
+        parent = parent[step]
+    if error["type"] == "extra_forbidden" and not strict:
+        parent.pop(last, None)
+        return True
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        if not {"requests", "limits", "hard", "capacity", "allocatable"} & set(path):
+            return False
+        parent[last] = str(error["input"])
+        return True
+    return False
+
+
+def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
+    def path(error: Any) -> str:
+        text = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in error["loc"])
+        return text.lstrip(".")
+
+    def shown(error: Any) -> str:
+        return json.dumps(error["input"], default=str)
+
+    unknown = [f'unknown field "{path(e)}"' for e in errors if e["type"] == "extra_forbidden"]
+    if unknown:
+        return bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+            f"strict decoding error: {', '.join(unknown)}"
+        )
+    causes = [
+        ("FieldValueRequired", "Required value", path(e))
+        if e["type"] == "missing" or e["input"] is None
+        else ("FieldValueInvalid", f"Invalid value: {shown(e)}: {e['msg']}", path(e))
+        for e in errors
+    ]
+    return invalid(kind, obj["metadata"].get("name", ""), causes)

@@ -1,0 +1,95 @@
+"""One request about objects, read but not yet judged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid, unsupported_media
+from runbook_lib.practice.kubernetes.resources import Kind
+
+# What Go's strconv.ParseBool takes for true: older clients send `watch=True`.
+_TRUE = ("1", "t", "T", "TRUE", "true", "True")
+_BODIES = "application/json, application/yaml"
+
+
+@dataclass(frozen=True)
+class Call:
+    kind: Kind
+    namespace: str
+    name: str
+    subresource: str
+    path: str  # what follows the subresource, for proxies
+    method: str
+    query: dict[str, str]
+    accept: str
+    content_type: str
+    raw: bytes
+
+    def flag(self, name: str) -> bool:
+        return self.query.get(name, "") in _TRUE
+
+    def number(self, name: str) -> int | None:
+        """A whole number of the query, not negative; 400 for anything else."""
+        text = self.query.get(name)
+        if text is None or text == "":
+            return None
+        if not text.isdecimal():
+            raise bad_request(f'invalid query parameter {name}: strconv.ParseInt: "{text}"')
+        return int(text)
+
+    @property
+    def wants_table(self) -> bool:
+        return "as=Table" in self.accept
+
+    def require_json(self) -> None:
+        """406 where the client takes none of what we can send."""
+        plain = [part.split(";")[0].strip() for part in self.accept.split(",")]
+        if self.accept and not {"application/json", "application/*", "*/*"} & set(plain):
+            message = "only the following media types are accepted: application/json"
+            raise ApiError(406, "NotAcceptable", message, {})
+
+    def body(self) -> Any:
+        """The body as data; None where there is none. 415 for what cannot be read."""
+        if not self.raw:
+            return None
+        if self.content_type not in (
+            "application/json",
+            "application/yaml",
+            "application/octet-stream",  # a client that named no type
+        ):
+            raise unsupported_media(_BODIES)
+        return self.parse()
+
+    def parse(self) -> Any:
+        try:
+            if "yaml" in self.content_type:
+                import yaml
+
+                return yaml.safe_load(self.raw)
+            return json.loads(self.raw)
+        except (ValueError, UnicodeDecodeError) as failure:
+            raise bad_request(f"couldn't get version/kind; json parse error: {failure}") from None
+        except Exception as failure:
+            if type(failure).__module__.startswith("yaml"):
+                raise bad_request(f"yaml: {failure}") from None
+            raise
+
+    def dry_run(self, options: Any = None) -> bool:
+        """Whether nothing may be stored; 422 for a value that is not All."""
+        values = [self.query["dryRun"]] if "dryRun" in self.query else []
+        if isinstance(options, dict):
+            values += options.get("dryRun") or []
+        for value in values:
+            if value != "All":
+                text = f'Unsupported value: "{value}": supported values: "All"'
+                options_kind = replace(self.kind, group="meta.k8s.io", kind=self._options)
+                raise invalid(options_kind, "", [("FieldValueNotSupported", text, "dryRun")])
+        return bool(values)
+
+    @property
+    def _options(self) -> str:
+        return {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(
+            self.method, "DeleteOptions"
+        )

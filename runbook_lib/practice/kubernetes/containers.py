@@ -1,0 +1,314 @@
+"""What one container does, step by step, as a kubelet and a runtime would report it.
+
+A container's behaviour is data (`Program`), read from its pod's annotation. Each step happens at
+a given time and names the seconds until the next: so a history can be lived through at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from runbook_lib.practice.kubernetes.store import Object, stamp
+
+PROGRAM = "practice.runbook/program"
+
+_BACK_OFF, _BACK_OFF_LIMIT = 10, 300  # seconds, as in the kubelet
+_SYNC_SECONDS = 12  # how often a kubelet looks again at a container that it cannot create
+_CREATE_ERROR = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
+    "runc create failed: unable to start container process: error during container init: {}: "
+    "unknown"
+)
+
+
+class ConfigError(Exception):
+    """The container's environment cannot be made; the text is the kubelet's."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a container behaves; the default is to start, become ready and stay so."""
+
+    needs_env: tuple[str, ...] = ()
+    exit_code: int | None = None
+    log: tuple[str, ...] = ()
+    oom: bool = False
+    start_error: str = ""
+    liveness_fails: bool = False
+    not_ready: bool = False
+    image_error: str = ""
+    started_ago: str = ""
+    run_seconds: float = 1.0
+    probe_message: str = "HTTP probe failed with statuscode: 503"
+    usage: dict[str, str] = field(default_factory=dict)
+
+
+def programs(annotations: dict[str, str] | None) -> dict[str, Program]:
+    """Container name to program; ValueError where the annotation cannot be read."""
+    text = (annotations or {}).get(PROGRAM)
+    if not text:
+        return {}
+    known = {f.name for f in fields(Program)}
+    found = {}
+    data = json.loads(text)
+    if not isinstance(data, dict):
+        raise ValueError(f"{PROGRAM} must map container names to behaviours")
+    for container, behaviour in data.items():
+        if unknown := set(behaviour) - known:
+            raise ValueError(f"{PROGRAM}: {container}: unknown {', '.join(sorted(unknown))}")
+        listed: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in behaviour.items()}
+        found[container] = Program(**listed)
+    return found
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a step needs to know of the world around the container."""
+
+    spec: Object
+    program: Program
+    pod: str  # name_namespace(uid), as the kubelet writes it
+    restart_policy: str
+    init: bool
+    environment: Callable[[], dict[str, str]]
+    record: Callable[..., None]  # (type, reason, message, at=, count=, span=)
+
+
+@dataclass
+class Fate:
+    """How a running container will end."""
+
+    after: float
+    exit_code: int
+    reason: str
+    lines: tuple[str, ...] = ()
+    killed: bool = False
+
+
+@dataclass
+class Container:
+    name: str
+    image: str
+    identity: str
+    waits_for: str = "ContainerCreating"
+    state: Object = field(default_factory=dict)
+    last: Object = field(default_factory=dict)
+    restarts: int = 0
+    ends: int = 0  # how often it has ended
+    pulls: int = 0  # failed image pulls
+    ready: bool = False
+    running: bool = False
+    done: bool = False
+    fate: Fate | None = None
+    log: list[tuple[float, str]] = field(default_factory=list)
+    previous: list[tuple[float, str]] | None = None
+
+    def __post_init__(self) -> None:
+        self.state = self.state or {"waiting": {"reason": self.waits_for}}
+
+    def status(self) -> Object:
+        found: Object = {
+            "name": self.name,
+            "image": self.image,
+            "imageID": f"{self.image.partition(':')[0]}@sha256:{self.identity}" if self.log else "",
+            "ready": self.ready,
+            "started": self.running,
+            "restartCount": self.restarts,
+            "state": self.state,
+            "lastState": self.last,
+        }
+        if self.running or self.ends:
+            found["containerID"] = self._runtime_id(self.ends)
+        return found
+
+    def _runtime_id(self, number: int) -> str:
+        return f"containerd://{number:08x}{self.identity[8:]}"
+
+    def ended(self, fate: Fate, started: float | None, at: float, message: str = "") -> Object:
+        found: Object = {
+            "exitCode": fate.exit_code,
+            "reason": fate.reason,
+            "startedAt": stamp(0 if started is None else started),
+            "finishedAt": stamp(at),
+            "containerID": self._runtime_id(self.ends),
+        }
+        return {**found, "message": message} if message else found
+
+    def rethink(self, setting: Setting) -> None:
+        """Its program changed while it runs: a new fate, a new readiness."""
+        try:
+            self.fate = _fate(setting, setting.environment())
+        except ConfigError:
+            self.fate = None  # it has the environment that it was started with
+
+    def current_log(self) -> list[tuple[float, str]]:
+        """A container that waits to be restarted shows the log of its last run."""
+        return self.log if self.running or self.done else self.previous or []
+
+
+def step(container: Container, setting: Setting, at: float) -> float | None:
+    """Do what is due at a time; the seconds until the next step, None where all is settled."""
+    if container.done:
+        return None
+    if not container.running:
+        return _start(container, setting, at)
+    if container.fate is not None:
+        return _end(container, setting, container.fate, at)
+    return _probe(container, setting, at)
+
+
+def _start(container: Container, setting: Setting, at: float) -> float | None:
+    program, image = setting.program, container.image
+    if program.image_error:
+        return _fail_to_pull(container, setting, at)
+    pulled = f'Container image "{image}" already present on machine'
+    setting.record("Normal", "Pulled", pulled, at=at)
+    try:
+        environment = setting.environment()
+    except ConfigError as problem:
+        text = str(problem)
+        setting.record("Warning", "Failed", f"Error: {text}", at=at)
+        _wait(container, "CreateContainerConfigError", text)
+        return _SYNC_SECONDS
+    if container.ends:
+        container.restarts += 1
+        if ended := container.state.get("terminated"):
+            container.last = {"terminated": ended}
+    setting.record("Normal", "Created", f"Created container: {container.name}", at=at)
+    if program.start_error:
+        message = _CREATE_ERROR.format(program.start_error)
+        setting.record("Warning", "Failed", f"Error: {message}", at=at)
+        container.log = []
+        return _ended(container, setting, Fate(0, 128, "StartError"), None, at, message)
+    setting.record("Normal", "Started", f"Started container {container.name}", at=at)
+    container.running, container.log = True, [(at, line) for line in program.log]
+    container.state = {"running": {"startedAt": stamp(at)}}
+    container.fate = _fate(setting, environment)
+    container.ready = False
+    return container.fate.after if container.fate else _ready_after(setting.spec)
+
+
+def _fate(setting: Setting, environment: dict[str, str]) -> Fate | None:
+    program = setting.program
+    missing = [name for name in program.needs_env if name not in environment]
+    code = program.exit_code
+    if missing:
+        return Fate(
+            program.run_seconds, 1 if code is None else code, "Error", _traceback(missing[0])
+        )
+    if program.oom:
+        return Fate(program.run_seconds, 137, "OOMKilled")
+    if program.liveness_fails:
+        probe = setting.spec.get("livenessProbe") or {}
+        after = probe.get("initialDelaySeconds", 0) + (
+            probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
+        )
+        return Fate(after, 137 if code is None else code, "Error", killed=True)
+    if setting.init or (code is not None and not program.needs_env):
+        code = 0 if code is None or program.needs_env else code
+        return Fate(program.run_seconds, code, "Error" if code else "Completed")
+    return None
+
+
+def _traceback(name: str) -> tuple[str, ...]:
+    return (
+        "Traceback (most recent call last):",
+        '  File "/app/main.py", line 14, in <module>',
+        f'    settings = load(os.environ["{name}"])',
+        '  File "<frozen os>", line 679, in __getitem__',
+        f"KeyError: '{name}'",
+    )
+
+
+def _ready_after(spec: Object) -> float:
+    return float((spec.get("readinessProbe") or {}).get("initialDelaySeconds", 0))
+
+
+def _end(container: Container, setting: Setting, fate: Fate, at: float) -> float | None:
+    started = at - fate.after
+    if fate.killed:
+        probe = setting.spec.get("livenessProbe") or {}
+        times = probe.get("failureThreshold", 3)
+        message = f"Liveness probe failed: {setting.program.probe_message}"
+        setting.record("Warning", "Unhealthy", message, at=at, count=times)
+        message = f"Container {container.name} failed liveness probe, will be restarted"
+        setting.record("Normal", "Killing", message, at=at)
+    container.log += [(at, line) for line in fate.lines]
+    return _ended(container, setting, fate, started, at)
+
+
+def _ended(
+    container: Container,
+    setting: Setting,
+    fate: Fate,
+    started: float | None,
+    at: float,
+    message: str = "",
+) -> float | None:
+    container.ends += 1
+    terminated = container.ended(fate, started, at, message)
+    container.running = container.ready = False
+    container.previous, container.fate = container.log, None
+    policy = setting.restart_policy
+    if policy == "Never" or (fate.exit_code == 0 and (policy == "OnFailure" or setting.init)):
+        container.state, container.done = {"terminated": terminated}, True
+        container.ready = setting.init and fate.exit_code == 0
+        return None
+    if container.ends == 1:  # the first restart comes at once
+        container.state = {"terminated": terminated}
+        return 1
+    delay = min(_BACK_OFF * 2 ** min(container.ends - 2, 10), _BACK_OFF_LIMIT)
+    container.last = {"terminated": terminated}
+    text = f"back-off {_go_duration(delay)} restarting failed container={container.name}"
+    _wait(container, "CrashLoopBackOff", f"{text} pod={setting.pod}")
+    text = f"Back-off restarting failed container {container.name} in pod {setting.pod}"
+    count = max(1, delay // _SYNC_SECONDS)
+    setting.record("Warning", "BackOff", text, at=at, count=count, span=delay)
+    return delay
+
+
+def _probe(container: Container, setting: Setting, at: float) -> float | None:
+    container.ready = not setting.program.not_ready
+    if container.ready:
+        return None
+    message = f"Readiness probe failed: {setting.program.probe_message}"
+    setting.record("Warning", "Unhealthy", message, at=at, count=6, span=60)
+    return 60
+
+
+def _fail_to_pull(container: Container, setting: Setting, at: float) -> float:
+    image, error = container.image, setting.program.image_error
+    error = f'failed to pull and unpack image "{image}": {error}'
+    if container.state.get("waiting", {}).get("reason") != "ErrImagePull":
+        setting.record("Normal", "Pulling", f'Pulling image "{image}"', at=at)
+        setting.record("Warning", "Failed", f'Failed to pull image "{image}": {error}', at=at)
+        setting.record("Warning", "Failed", "Error: ErrImagePull", at=at)
+        _wait(container, "ErrImagePull", error)
+        return 2
+    delay = min(_BACK_OFF * 2 ** min(container.pulls, 10), _BACK_OFF_LIMIT)
+    container.pulls += 1
+    text = f'Back-off pulling image "{image}"'
+    count = max(1, delay // _SYNC_SECONDS)
+    setting.record("Normal", "BackOff", text, at=at, count=count, span=delay)
+    setting.record("Warning", "Failed", "Error: ImagePullBackOff", at=at, count=count, span=delay)
+    _wait(container, "ImagePullBackOff", f"{text}: ErrImagePull: {error}")
+    return delay
+
+
+def _wait(container: Container, reason: str, message: str) -> None:
+    container.state = {"waiting": {"reason": reason, "message": message}}
+
+
+def _go_duration(whole: int) -> str:
+    """As Go prints a duration: 10s, 1m20s, 5m0s."""
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def expanded(text: str, environment: dict[str, str]) -> str:
+    """$(NAME) in a value of env, as the kubelet expands it."""
+    return re.sub(r"\$\(([A-Za-z_]\w*)\)", lambda found: environment.get(found[1], found[0]), text)

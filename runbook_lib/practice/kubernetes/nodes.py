@@ -1,0 +1,343 @@
+"""Nodes: conditions, taints and leases, from annotations that any client may set."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from runbook_lib.practice.kubernetes.events import Recorder
+from runbook_lib.practice.kubernetes.quantities import quantity, span
+from runbook_lib.practice.kubernetes.scheduler import tolerates
+from runbook_lib.practice.kubernetes.selectors import dig
+from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
+
+STATS = "practice.runbook/stats"
+KUBELET = "practice.runbook/kubelet"
+SINCE = "practice.runbook/since"
+
+_RENEW_SECONDS, _GRACE_SECONDS = 10.0, 40.0  # as kubelet and controller manager have them
+_TOLERATED_SECONDS = 300.0  # the tolerationSeconds that every pod gets by default
+_HEALTHY = {
+    "fs_used_percent": 38.0,
+    "image_fs_used_percent": 31.0,
+    "inodes_used_percent": 9.0,
+    "memory_used_percent": 46.0,
+    "cpu_used_percent": 24.0,
+    "pids_used_percent": 2.0,
+}
+_MEMORY_RESERVE = 100 * 2**20  # memory.available<100Mi
+# Condition: reasons and messages when true, and when false.
+_PRESSURES = {
+    "MemoryPressure": (
+        ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+        ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ),
+    "DiskPressure": (
+        ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+        ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ),
+    "PIDPressure": (
+        ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+        ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ),
+}
+_EVENTS = {
+    "MemoryPressure": ("NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+    "DiskPressure": ("NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+    "PIDPressure": ("NodeHasInsufficientPID", "NodeHasSufficientPID"),
+}
+_SIGNALS = {"MemoryPressure": "memory", "DiskPressure": "ephemeral-storage", "PIDPressure": "pids"}
+_TAINTS = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+}
+_UNREACHABLE = "node.kubernetes.io/unreachable"
+_NOT_READY = "node.kubernetes.io/not-ready"
+_CORDONED = "node.kubernetes.io/unschedulable"
+_MANAGED_TAINTS = (*_TAINTS.values(), _UNREACHABLE, _NOT_READY, _CORDONED)
+
+
+def annotation(node: Object, name: str) -> str:
+    return str((node["metadata"].get("annotations") or {}).get(name, ""))
+
+
+def kubelet_answers(node: Object) -> bool:
+    return annotation(node, KUBELET) != "stopped"
+
+
+def stats(node: Object) -> dict[str, float]:
+    """Percentages in use; ValueError where the annotation cannot be read."""
+    given = json.loads(annotation(node, STATS) or "{}")
+    if not isinstance(given, dict) or set(given) - set(_HEALTHY):
+        raise ValueError(f"{STATS} takes {', '.join(_HEALTHY)}; got {given!r}")
+    return _HEALTHY | {name: float(value) for name, value in given.items()}
+
+
+def defaults(node: Object) -> None:
+    """Fill in, in place, what a kubelet would have reported of the machine."""
+    name = node["metadata"]["name"]
+    labels = node["metadata"].setdefault("labels", {})
+    labels.setdefault("kubernetes.io/hostname", name)
+    labels.setdefault("kubernetes.io/os", "linux")
+    labels.setdefault("kubernetes.io/arch", "amd64")
+    node.setdefault("spec", {})
+    status = node.setdefault("status", {})
+    capacity = status.setdefault("capacity", {})
+    for resource, amount in (
+        ("cpu", "4"),
+        ("memory", "16Gi"),
+        ("ephemeral-storage", "100Gi"),
+        ("pods", "58"),
+    ):
+        capacity.setdefault(resource, amount)
+    status.setdefault("allocatable", dict(capacity))
+    number = sum(name.encode()) % 250 + 2
+    status.setdefault(
+        "addresses",
+        [
+            {"type": "InternalIP", "address": f"10.0.1.{number}"},
+            {"type": "Hostname", "address": name},
+        ],
+    )
+    status.setdefault(
+        "nodeInfo",
+        {
+            "kubeletVersion": "v1.32.9-practice",
+            "containerRuntimeVersion": "containerd://1.7.27",
+            "osImage": "Amazon Linux 2023",
+            "kernelVersion": "6.1.147-172.266.amzn2023.x86_64",
+            "operatingSystem": "linux",
+            "architecture": "amd64",
+            "bootID": "",
+            "machineID": "",
+            "systemUUID": "",
+            "kubeProxyVersion": "",
+        },
+    )
+
+
+def pressures(node: Object) -> dict[str, bool]:
+    """Which of the kubelet's default eviction thresholds are crossed."""
+    used = stats(node)
+    memory = quantity(dig(node, "status.capacity.memory", "16Gi"))
+    return {
+        "MemoryPressure": memory * (100 - used["memory_used_percent"]) / 100 < _MEMORY_RESERVE,
+        "DiskPressure": used["fs_used_percent"] > 90
+        or used["image_fs_used_percent"] > 85
+        or used["inodes_used_percent"] > 95,
+        "PIDPressure": used["pids_used_percent"] > 90,
+    }
+
+
+def _terminating(pod: Object) -> None:
+    pod["metadata"] |= {"deletionTimestamp": stamp(), "deletionGracePeriodSeconds": 30}
+
+
+class Nodes:
+    """The kubelets' reports on their nodes, and the controller that watches their leases."""
+
+    def __init__(self, store: Store, recorder: Recorder, time_scale: float) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._scale, self._begun = time_scale, time.time()
+        self._renew = max(0.5, _RENEW_SECONDS * time_scale)
+        self._grace = self._renew * _GRACE_SECONDS / _RENEW_SECONDS
+        self._heard: dict[str, float] = {}  # node to the Unix time of its last renewal
+        self._dirty = True
+        store.listeners.append(self._notice)
+
+    def _notice(self, change: Change) -> None:
+        self._dirty = self._dirty or change.kind.table == ("", "nodes")
+
+    def sync(self, now: float) -> float | None:
+        """Renew leases, judge nodes; the Unix time when to look again."""
+        nodes = self._store.all("nodes")
+        due = [n for n in nodes if now - self._heard.get(n["metadata"]["name"], 0) >= self._renew]
+        for node in nodes if self._dirty else due:
+            self._sync_node(node, now)
+        self._dirty = False
+        return now + self._renew if nodes else None
+
+    def _sync_node(self, node: Object, now: float) -> None:
+        name = node["metadata"]["name"]
+        kind = self._store.catalogue.of("nodes")
+        if "nodeInfo" not in (node.get("status") or {}):
+            node = self._store.edit(kind, node, defaults)
+        since = now - span(annotation(node, SINCE)) if annotation(node, SINCE) else now
+        if kubelet_answers(node):
+            if now - self._heard.get(name, 0) >= self._renew:
+                self._heard[name] = now
+                self._renew_lease(node, now)
+            conditions = self._reported(node)
+        else:
+            heard = self._heard.setdefault(name, since)
+            if since < heard:  # stopped longer ago than we have been looking
+                heard = self._heard[name] = since
+                self._renew_lease(node, since)
+            if now - heard < self._grace:
+                return
+            conditions = _unknown()
+        self._store_conditions(node, conditions, since, now)
+        self._evict(name, now)
+
+    def _evict(self, name: str, now: float) -> None:
+        """Mark for deletion the pods that have not tolerated the node's taint any longer."""
+        node = self._store.find("nodes", name) or {}
+        pods = self._store.catalogue.of("pods")
+        for taint in dig(node, "spec.taints", []):
+            if taint["effect"] != "NoExecute" or taint["key"] not in (_UNREACHABLE, _NOT_READY):
+                continue
+            since = seconds(taint["timeAdded"])
+            patience = _TOLERATED_SECONDS * (self._scale if since > self._begun else 1)
+            for pod in self._store.all("pods") if now - since > patience else ():
+                if dig(pod, "spec.nodeName") != name or pod["metadata"].get("deletionTimestamp"):
+                    continue
+                if tolerates(dig(pod, "spec.tolerations", []), taint):
+                    continue
+                self._store.edit(pods, pod, _terminating)
+                what = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+                self._recorder.record(
+                    pod,
+                    "Normal",
+                    "TaintManagerEviction",
+                    f"Marking for deletion Pod {what}",
+                    component="taint-eviction-controller",
+                )
+
+    def _renew_lease(self, node: Object, at: float) -> None:
+        name = node["metadata"]["name"]
+        kind = self._store.catalogue.of("leases", "coordination.k8s.io")
+        moment = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease = self._store.find("leases", name, "kube-node-lease", "coordination.k8s.io")
+        if lease is not None:
+            self._store.edit(kind, lease, lambda new: new["spec"].update(renewTime=moment))
+            return
+        owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]}
+        meta = {"name": name, "namespace": "kube-node-lease", "ownerReferences": [owner]}
+        spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": moment}
+        lease = {"apiVersion": kind.api_version, "kind": "Lease", "metadata": meta, "spec": spec}
+        self._store.add(kind, lease)
+
+    def _reported(self, node: Object) -> list[Object]:
+        try:
+            pressed = pressures(node)
+        except (ValueError, TypeError) as failure:
+            self._recorder.record(node, "Warning", "PracticeStatsInvalid", str(failure))
+            pressed = dict.fromkeys(_PRESSURES, False)
+        found = []
+        for type_, (bad, good) in _PRESSURES.items():
+            reason, message = bad if pressed[type_] else good
+            found.append(_condition(type_, "True" if pressed[type_] else "False", reason, message))
+        problem = annotation(node, KUBELET)
+        if problem.startswith("{"):
+            problem = str(json.loads(problem).get("not_ready", ""))
+        if problem:
+            found.append(_condition("Ready", "False", "KubeletNotReady", problem))
+        else:
+            message = "kubelet is posting ready status"
+            found.append(_condition("Ready", "True", "KubeletReady", message))
+        return found
+
+    def _store_conditions(
+        self, node: Object, conditions: list[Object], since: float, now: float
+    ) -> None:
+        old = {c["type"]: c for c in dig(node, "status.conditions", [])}
+        changed = []
+        for condition in conditions:
+            before = old.pop(condition["type"], {})
+            same = before.get("status") == condition["status"]
+            first = not before
+            begun = _created(node, now) if first and _is_good(condition) else since
+            kept = before.get("lastTransitionTime") or stamp(begun)
+            condition["lastTransitionTime"] = kept if same else stamp(begun)
+            heard = self._heard.get(node["metadata"]["name"], now)
+            # A heartbeat in the status comes every five minutes; between them the lease counts.
+            beat = before.get("lastHeartbeatTime")
+            fresh = same and beat and heard - seconds(beat) < 300
+            condition["lastHeartbeatTime"] = beat if fresh else stamp(heard)
+            if not same and not (first and _is_good(condition)):
+                changed.append(condition)
+        taints = _taints(node, [*conditions, *old.values()], since)
+
+        def write(new: Object) -> None:
+            new["status"]["conditions"] = [*old.values(), *copy_of(conditions)]
+            new["spec"].pop("taints", None)
+            if taints:
+                new["spec"]["taints"] = taints
+
+        self._store.edit(self._store.catalogue.of("nodes"), node, write)
+        for condition in changed:
+            self._announce(node, condition, since)
+
+    def _announce(self, node: Object, condition: Object, at: float) -> None:
+        name, type_, true = (
+            node["metadata"]["name"],
+            condition["type"],
+            condition["status"] == "True",
+        )
+
+        def record(kind: str, reason: str, message: str, component: str = "kubelet") -> None:
+            self._recorder.record(
+                node, kind, reason, message, at=at, component=component, host=name
+            )
+
+        if condition["status"] == "Unknown" and type_ != "Ready":
+            return
+        if type_ == "Ready":
+            reason = "NodeReady" if true else "NodeNotReady"
+            component = "node-controller" if condition["status"] == "Unknown" else "kubelet"
+        else:
+            reason = _EVENTS[type_][0 if true else 1]
+            component = "kubelet"
+        record("Normal", reason, f"Node {name} status is now: {reason}", component)
+        if type_ in _SIGNALS and true:
+            record("Warning", "EvictionThresholdMet", f"Attempting to reclaim {_SIGNALS[type_]}")
+        if type_ == "DiskPressure" and true:
+            wanted = int(quantity(dig(node, "status.capacity.ephemeral-storage", "100Gi")) * 0.11)
+            record(
+                "Warning",
+                "FreeDiskSpaceFailed",
+                f"Failed to garbage collect required amount of images. Attempted to free {wanted} "
+                "bytes, but only found 0 bytes eligible to free.",
+            )
+
+
+def _condition(type_: str, status: str, reason: str, message: str) -> Object:
+    return {"type": type_, "status": status, "reason": reason, "message": message}
+
+
+def _unknown() -> list[Object]:
+    message = "Kubelet stopped posting node status."
+    types = (*_PRESSURES, "Ready")
+    return [_condition(type_, "Unknown", "NodeStatusUnknown", message) for type_ in types]
+
+
+def _is_good(condition: Object) -> bool:
+    return bool(condition["status"] == ("True" if condition["type"] == "Ready" else "False"))
+
+
+def _created(node: Object, now: float) -> float:
+    return min(now, seconds(node["metadata"]["creationTimestamp"]))
+
+
+def _taints(node: Object, conditions: list[Object], since: float) -> list[Any]:
+    """The taints that the node lifecycle controller keeps, beside the node's own."""
+    old = {(t["key"], t["effect"]): t for t in node["spec"].get("taints") or []}
+    wanted: list[tuple[str, str]] = []
+    for condition in conditions:
+        type_, status = condition["type"], condition["status"]
+        if type_ in _TAINTS and status == "True":
+            wanted.append((_TAINTS[type_], "NoSchedule"))
+        if type_ == "Ready" and status != "True":
+            key = _UNREACHABLE if status == "Unknown" else _NOT_READY
+            wanted += [(key, "NoSchedule"), (key, "NoExecute")]
+    if node["spec"].get("unschedulable"):
+        wanted.append((_CORDONED, "NoSchedule"))
+    kept = [taint for (key, _), taint in old.items() if key not in _MANAGED_TAINTS]
+    for key, effect in wanted:
+        fresh = {"key": key, "effect": effect, "timeAdded": stamp(since)}
+        kept.append(old.get((key, effect), fresh))
+    return kept

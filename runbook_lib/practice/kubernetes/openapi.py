@@ -1,0 +1,54 @@
+"""The little of OpenAPI that kubectl asks for before it writes: which parameters a patch takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbook_lib.practice.kubernetes.errors import no_such_path
+from runbook_lib.practice.kubernetes.resources import Catalogue, Kind
+
+_PARAMETERS = ("dryRun", "fieldValidation", "fieldManager", "force")
+
+
+def version_2() -> dict[str, Any]:
+    """An empty document: without schemas kubectl leaves validation to the server."""
+    info = {"title": "Kubernetes", "version": "v1.32.9-practice"}
+    return {"swagger": "2.0", "info": info, "paths": {}, "definitions": {}}
+
+
+def version_3(catalogue: Catalogue, path: str) -> dict[str, Any]:
+    """The index of group versions, or the document of one."""
+    documents: dict[str, list[Kind]] = {}
+    for kind in catalogue:
+        prefix = f"apis/{kind.api_version}" if kind.group else "api/v1"
+        documents.setdefault(prefix, []).append(kind)
+    if not path:
+        return {"paths": {p: {"serverRelativeURL": f"/openapi/v3/{p}"} for p in documents}}
+    if path not in documents:
+        raise no_such_path()
+    kinds = documents[path]
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.32.9-practice"},
+        "paths": {f"/{path}/{kind.plural}/{{name}}": _patch_operation(kind) for kind in kinds},
+        "components": {"schemas": {kind.kind: _schema(kind) for kind in kinds}},
+    }
+
+
+def _identity(kind: Kind) -> dict[str, str]:
+    return {"group": kind.group, "version": kind.version, "kind": kind.kind}
+
+
+def _patch_operation(kind: Kind) -> dict[str, Any]:
+    return {
+        "patch": {
+            "parameters": [{"name": name, "in": "query"} for name in _PARAMETERS],
+            "responses": {},
+            "x-kubernetes-group-version-kind": _identity(kind),
+        }
+    }
+
+
+def _schema(kind: Kind) -> dict[str, Any]:
+    """Open: field documentation (`kubectl explain`) is not served."""
+    return {"type": "object", "x-kubernetes-group-version-kind": [_identity(kind)]}

@@ -1,0 +1,174 @@
+"""The HTTP face: paths, authentication, content types, Status bodies.
+
+A request is read into a `Call`, which names a kind, a verb and an object; everything that is not
+served is refused with the Status that a real API server would send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
+from runbook_lib.practice.kubernetes.admission import is_validated
+from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
+from runbook_lib.practice.kubernetes.kubelet import Kubelet
+from runbook_lib.practice.kubernetes.store import Store
+
+_LOG = logging.getLogger(__name__)
+_VERSION = {
+    "major": "1",
+    "minor": "32",
+    "gitVersion": "v1.32.9-practice",
+    "gitCommit": "0" * 40,
+    "gitTreeState": "clean",
+    "buildDate": "2025-09-09T00:00:00Z",
+    "goVersion": "go1.23.12",
+    "compiler": "gc",
+    "platform": "linux/amd64",
+}
+_HEALTH = ("healthz", "readyz", "livez")
+_REASONS = {
+    401: ("Unauthorized", "Unauthorized"),
+    403: ("Forbidden", "forbidden: the practice platform refuses this request"),
+    429: ("TooManyRequests", "the server has received too many requests, please try again later"),
+    500: ("InternalError", "Internal error occurred: the practice platform fails this request"),
+    503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
+    504: ("Timeout", "the server was unable to return a response in the time allotted"),
+}
+
+
+class Server:
+    """Answers requests from the store and, for nodes and logs, from the kubelet stand-in."""
+
+    def __init__(self, store: Store, kubelet: Kubelet, token: str) -> None:
+        self._store = store
+        self._kubelet = kubelet
+        self._token = token
+        self.fault: dict[str, Any] | None = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        try:
+            await self._fail_on_purpose(request)
+            return await self._answer(request)
+        except ApiError as refusal:
+            headers = {"Retry-After": "1"} if refusal.code == 429 else {}
+            return web.json_response(refusal.status, status=refusal.code, headers=headers)
+        except Exception as failure:  # noqa: BLE001 - the seam: our bug is a 500, as theirs
+            _LOG.exception("%s %s failed", request.method, request.path)
+            error = ApiError(500, "InternalError", f"Internal error occurred: {failure!r}")
+            return web.json_response(error.status, status=500)
+
+    async def _fail_on_purpose(self, request: web.Request) -> None:
+        fault = self.fault
+        if fault is None or not request.path.startswith(fault.get("match", "/")):
+            return
+        if request.method not in fault.get("methods", [request.method]):
+            return
+        await asyncio.sleep(fault.get("delay", 0))
+        if code := fault.get("status"):
+            reason, message = _REASONS.get(code, ("", f"the practice platform answers {code}"))
+            raise ApiError(code, reason, message)
+
+    def _authenticate(self, request: web.Request) -> None:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Bearer" or not hmac.compare_digest(token.encode(), self._token.encode()):
+            raise ApiError(401, "Unauthorized", "Unauthorized")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        parts = [part for part in request.path.split("/") if part]
+        if parts and parts[0] in _HEALTH and len(parts) == 1:  # open to anyone, as by default
+            return web.Response(text="ok")
+        if parts == ["version"]:
+            return web.json_response(_VERSION)
+        self._authenticate(request)
+        document = self._document(request, parts)
+        if document is not None:
+            return web.json_response(document)
+        return await self._resource(request, parts)
+
+    def _document(self, request: web.Request, parts: list[str]) -> Any:
+        """Discovery and OpenAPI; None where the path is about objects."""
+        catalogue = self._store.catalogue
+        groups = catalogue.groups()
+        match parts:
+            case []:
+                return {
+                    "paths": ["/api", "/api/v1", "/apis", "/healthz", "/openapi/v3", "/version"]
+                }
+            case ["openapi", "v2"]:
+                return openapi.version_2()
+            case ["openapi", "v3", *rest]:
+                return openapi.version_3(catalogue, "/".join(rest))
+            case ["api"]:
+                address = {"clientCIDR": "0.0.0.0/0", "serverAddress": request.host}
+                return {
+                    "kind": "APIVersions",
+                    "versions": ["v1"],
+                    "serverAddressByClientCIDRs": [address],
+                }
+            case ["apis"]:
+                listed = [catalogue.group_document(group) for group in groups if group]
+                return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+            case ["api", "v1"]:
+                return catalogue.resource_list("", "v1")
+            case ["apis", group] if group in groups:
+                return catalogue.group_document(group)
+            case ["apis", group, version] if version in groups.get(group, []):
+                if group == "metrics.k8s.io":
+                    subresources.require_metrics_server(self._store)
+                return catalogue.resource_list(group, version)
+        return None
+
+    async def _resource(self, request: web.Request, parts: list[str]) -> web.StreamResponse:
+        if parts[:1] == ["api"]:
+            group, rest = "", parts[1:]
+        elif parts[:1] == ["apis"] and len(parts) > 3:
+            group, rest = parts[1], parts[2:]
+        else:
+            raise no_such_path()
+        version, *rest = rest
+        namespace = ""
+        if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
+            namespace, rest = rest[1], rest[2:]
+        kind = self._store.catalogue.find(group, version, rest[0]) if rest else None
+        if kind is None or (namespace and not kind.namespaced):
+            raise no_such_path()
+        rest += ["", ""]
+        call = Call(
+            kind=kind,
+            namespace=namespace,
+            name=rest[1],
+            subresource=rest[2],
+            path="/".join(part for part in rest[3:] if part),
+            method=request.method,
+            query=dict(request.query),
+            accept=request.headers.get("Accept", ""),
+            content_type=request.content_type if request.can_read_body else "",
+            raw=await request.read(),
+        )
+        if kind.namespaced and not namespace and call.method != "GET":
+            raise not_allowed()
+        if call.subresource:
+            return await subresources.answer(call, self._store, self._kubelet)
+        if "delete" not in kind.verbs:
+            return subresources.virtual(call, self._store, self._kubelet)
+        if call.method == "GET" and call.flag("watch"):
+            return await reads.watch(call, self._store, request)
+        if call.method == "GET":
+            return reads.item(call, self._store) if call.name else reads.listing(call, self._store)
+        if call.method != "DELETE" and is_validated(kind):
+            await asyncio.to_thread(writes.warm_up)
+        body, code = writes.answer(call, self._store, self._kubelet)
+        return web.json_response(body, status=code)
+
+
+def application(server: Server) -> web.Application:
+    app = web.Application(client_max_size=8 * 2**20)
+    app.router.add_route("*", "/{path:.*}", server.handle)
+    return app

@@ -1,0 +1,216 @@
+"""Objects, their revisions and the history of changes.
+
+A stored object is never altered in place: every write stores a new one. So a reader may keep
+what it was given, and must copy before it changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from runbook_lib.practice.kubernetes.errors import already_exists, not_found
+from runbook_lib.practice.kubernetes.resources import Catalogue, Kind
+
+Object = dict[str, Any]
+Key = tuple[str, str]  # namespace ('' for cluster-wide kinds), name
+
+_HISTORY = 20_000
+
+
+def stamp(at: float | None = None) -> str:
+    """RFC 3339 in whole seconds, of a Unix time or of now."""
+    moment = datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(text: str) -> float:
+    """The Unix time of an RFC 3339 stamp."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def copy_of(obj: Any) -> Any:
+    return json.loads(json.dumps(obj))
+
+
+def key_of(obj: Object) -> Key:
+    return (obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
+
+
+def owner_reference(owner: Object) -> Object:
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+@dataclass(frozen=True)
+class Change:
+    """One write: ADDED, MODIFIED or DELETED, with the object after and before it."""
+
+    revision: int
+    type: str
+    kind: Kind
+    obj: Object
+    old: Object | None
+
+
+class Store:
+    """All objects of the cluster. Used from one event loop only."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.revision = 1000
+        self.history: deque[Change] = deque(maxlen=_HISTORY)
+        self.closed = False  # watches end
+        self.changed = asyncio.Event()  # replaced at every change; wakes the watchers
+        self.listeners: list[Callable[[Change], None]] = []
+        self._tables: dict[tuple[str, str], dict[Key, Object]] = {}
+        self._children: dict[str, dict[tuple[tuple[str, str], Key], None]] = {}
+        self._encoded: dict[tuple[tuple[str, str], Key], bytes] = {}
+
+    # reading
+
+    def table(self, kind: Kind) -> dict[Key, Object]:
+        return self._tables.setdefault(kind.table, {})
+
+    def all(self, plural: str, group: str = "") -> list[Object]:
+        return list(self._tables.get((group, plural), {}).values())
+
+    def find(self, plural: str, name: str, namespace: str = "", group: str = "") -> Object | None:
+        return self._tables.get((group, plural), {}).get((namespace, name))
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Object:
+        obj = self.table(kind).get((namespace if kind.namespaced else "", name))
+        if obj is None:
+            raise not_found(kind, name)
+        return obj
+
+    def children(self, owner: Object, plural: str, group: str = "") -> list[Object]:
+        """The objects of one table that name this owner."""
+        table = self._tables.get((group, plural), {})
+        owned = self._children.get(owner["metadata"]["uid"], {})
+        return [table[key] for where, key in owned if where == (group, plural)]
+
+    def encoded(self, kind: Kind, obj: Object) -> bytes:
+        """The object's JSON; kept until its next write, so that long lists cost no encoding."""
+        if obj.get("apiVersion") != kind.api_version:  # another version of a custom kind
+            return json.dumps({**obj, "apiVersion": kind.api_version}).encode()
+        where = (kind.table, key_of(obj))
+        if self.table(kind).get(where[1]) is not obj:
+            return json.dumps(obj).encode()
+        if where not in self._encoded:
+            self._encoded[where] = json.dumps(obj, separators=(",", ":")).encode()
+        return self._encoded[where]
+
+    # writing
+
+    def add(self, kind: Kind, obj: Object, *, replace: bool = False) -> Object:
+        """Store a new object, filling in uid and creationTimestamp where they are missing."""
+        meta = obj["metadata"]
+        old = self.table(kind).get(key_of(obj))
+        if old is not None and not replace:
+            raise already_exists(kind, meta["name"])
+        meta.setdefault("uid", str(uuid.uuid4()))
+        meta.setdefault("creationTimestamp", stamp())
+        if "spec" in obj and kind.plural != "endpoints":
+            meta.setdefault("generation", 1)
+        self._write("ADDED" if old is None else "MODIFIED", kind, obj, old)
+        if kind.kind == "CustomResourceDefinition":
+            self.catalogue.define(obj)
+        return obj
+
+    def update(self, kind: Kind, old: Object, new: Object) -> Object:
+        """Store a new version; a version that is equal to the old one is no write."""
+        new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
+        if new == old:
+            return old
+        if new.get("spec") != old.get("spec") and "generation" in old["metadata"]:
+            new["metadata"]["generation"] = old["metadata"]["generation"] + 1
+        self._write("MODIFIED", kind, new, old)
+        return new
+
+    def edit(self, kind: Kind, obj: Object, change: Callable[[Object], Any]) -> Object:
+        """Apply a function to a copy of the stored object, and store that."""
+        old = self.get(kind, obj["metadata"].get("namespace") or "", obj["metadata"]["name"])
+        new = copy_of(old)
+        change(new)
+        return self.update(kind, old, new)
+
+    def remove(self, kind: Kind, obj: Object, *, orphan: bool = False) -> Object:
+        """Delete an object and, unless orphaned, everything that it owns."""
+        table, key = self.table(kind), key_of(obj)
+        if key not in table:
+            return obj
+        last = copy_of(table.pop(key))
+        self._index(kind, last, present=False)
+        self._note("DELETED", kind, last, last)
+        if kind.kind == "CustomResourceDefinition":
+            group, plural = last["spec"]["group"], last["spec"]["names"]["plural"]
+            self._remove_all((group, plural), list(self._tables.get((group, plural), {})))
+            self.catalogue.forget(group, plural)
+        if kind.kind == "Namespace":
+            for where, contents in list(self._tables.items()):
+                self._remove_all(where, [k for k in contents if k[0] == key[1]])
+        for where, child in list(self._children.get(last["metadata"]["uid"], {})):
+            if orphan:
+                self._disown(where, child, last["metadata"]["uid"])
+            else:
+                self._remove_all(where, [child])
+        return last
+
+    def _remove_all(self, where: tuple[str, str], keys: Iterable[Key]) -> None:
+        kind = self.catalogue.of(where[1], where[0])
+        for key in keys:
+            if key in self._tables[where]:
+                self.remove(kind, self._tables[where][key])
+
+    def _disown(self, where: tuple[str, str], key: Key, uid: str) -> None:
+        def drop(obj: Object) -> None:
+            references = obj["metadata"]["ownerReferences"]
+            obj["metadata"]["ownerReferences"] = [r for r in references if r["uid"] != uid]
+
+        self.edit(self.catalogue.of(where[1], where[0]), self._tables[where][key], drop)
+
+    def _write(self, type_: str, kind: Kind, obj: Object, old: Object | None) -> None:
+        if old is not None:
+            self._index(kind, old, present=False)
+        self.table(kind)[key_of(obj)] = obj
+        self._index(kind, obj, present=True)
+        self._note(type_, kind, obj, old)
+
+    def _index(self, kind: Kind, obj: Object, *, present: bool) -> None:
+        where = (kind.table, key_of(obj))
+        self._encoded.pop(where, None)
+        for reference in obj["metadata"].get("ownerReferences") or []:
+            owned = self._children.setdefault(reference["uid"], {})
+            if present:
+                owned[where] = None
+            else:
+                owned.pop(where, None)
+            if not owned:
+                del self._children[reference["uid"]]
+
+    def _note(self, type_: str, kind: Kind, obj: Object, old: Object | None) -> None:
+        self.revision += 1
+        obj["metadata"]["resourceVersion"] = str(self.revision)
+        change = Change(self.revision, type_, kind, obj, old)
+        self.history.append(change)
+        self.wake()
+        for listener in self.listeners:
+            listener(change)
+
+    def wake(self) -> None:
+        """Let every waiting watcher look again."""
+        done, self.changed = self.changed, asyncio.Event()
+        done.set()

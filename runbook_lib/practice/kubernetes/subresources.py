@@ -1,0 +1,273 @@
+"""Subresources (status, scale, log, eviction, node proxy) and answers without stored objects."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+
+from runbook_lib.practice.kubernetes import writes
+from runbook_lib.practice.kubernetes.admission import updated
+from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.errors import (
+    ApiError,
+    bad_request,
+    invalid,
+    no_such_path,
+    not_allowed,
+    not_found,
+)
+from runbook_lib.practice.kubernetes.kubelet import Kubelet
+from runbook_lib.practice.kubernetes.nodes import kubelet_answers
+from runbook_lib.practice.kubernetes.reads import selection
+from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.kubernetes.selectors import dig, matches
+from runbook_lib.practice.kubernetes.stats import kubelet_log, node_usage, pod_usage, summary
+from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
+
+
+async def answer(call: Call, store: Store, kubelet: Kubelet) -> web.StreamResponse:
+    known = call.subresource in call.kind.subresources
+    if not known or (call.path and call.subresource != "proxy"):
+        if call.subresource in ("exec", "attach", "portforward", "ephemeralcontainers", "token"):
+            raise not_allowed(f"{call.kind.plural}/{call.subresource} is not served in practice")
+        raise no_such_path()
+    match call.method, call.subresource:
+        case "GET", "status":
+            return web.json_response(store.get(call.kind, call.namespace, call.name))
+        case "PUT", "status":
+            return web.json_response(writes.replace(call, store, call.body(), "status"))
+        case "PATCH", "status":
+            body, code = writes.patch(call, store, "status")
+            return web.json_response(body, status=code)
+        case (("GET" | "PUT" | "PATCH"), "scale"):
+            return web.json_response(_scale(call, store))
+        case "GET", "log":
+            return web.Response(text=_log(call, store, kubelet))
+        case "POST", "eviction":
+            return web.json_response(_evict(call, store, kubelet), status=201)
+        case "GET", "proxy":
+            return _proxy(call, store, kubelet)
+    raise not_allowed()
+
+
+# scale
+
+
+def _scale(call: Call, store: Store) -> Object:
+    obj = store.get(call.kind, call.namespace, call.name)
+    if call.method == "GET":
+        return _scale_of(obj)
+    wanted = call.body() if call.method == "PUT" else writes.patched(call, _scale_of(obj))
+    replicas = dig(wanted, "spec.replicas", 0)
+    scale = Kind("autoscaling", "v1", "scales", "Scale", True)
+    if not isinstance(replicas, int) or isinstance(replicas, bool):
+        raise bad_request("json: cannot unmarshal into Go struct field ScaleSpec.spec.replicas")
+    if replicas < 0:
+        text = f"Invalid value: {replicas}: must be greater than or equal to 0"
+        raise invalid(scale, call.name, [("FieldValueInvalid", text, "spec.replicas")])
+    new = copy_of(obj)
+    new["metadata"]["resourceVersion"] = dig(
+        wanted, "metadata.resourceVersion", obj["metadata"]["resourceVersion"]
+    )
+    new["spec"]["replicas"] = replicas
+    new = updated(call.kind, obj, new)
+    return _scale_of(new if call.dry_run() else store.update(call.kind, obj, new))
+
+
+def _scale_of(obj: Object) -> Object:
+    names = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    labels = dig(obj, "spec.selector.matchLabels", {})
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {name: obj["metadata"][name] for name in names},
+        "spec": {"replicas": dig(obj, "spec.replicas", 1)},
+        "status": {
+            "replicas": dig(obj, "status.replicas", 0),
+            "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
+        },
+    }
+
+
+# logs
+
+
+def _log(call: Call, store: Store, kubelet: Kubelet) -> str:
+    pod = store.get(call.kind, call.namespace, call.name)
+    container = _container(call, pod)
+    for refused in ("follow",):
+        if call.flag(refused):
+            raise bad_request(f"the practice API does not serve {refused}=true for logs")
+    node = store.find("nodes", dig(pod, "spec.nodeName", ""))
+    if not dig(pod, "spec.nodeName"):
+        return ""
+    previous = call.flag("previous")
+    if node is None or not kubelet_answers(node):
+        address = dig(pod, "status.hostIP", "")
+        path = f"containerLogs/{call.namespace}/{call.name}/{container}"
+        raise ApiError(
+            500,
+            "InternalError",
+            f'Get "https://{address}:10250/{path}": dial tcp {address}:10250: connect: '
+            "connection refused",
+        )
+    found = kubelet.logs(pod, container, previous=previous)
+    if found is None:
+        raise bad_request(_no_log(pod, container, previous=previous))
+    return _excerpt(call, found)
+
+
+def _container(call: Call, pod: Object) -> str:
+    spec = pod["spec"]
+    names = [c["name"] for c in spec["containers"]]
+    inits = [c["name"] for c in spec.get("initContainers") or []]
+    asked = call.query.get("container", "")
+    if not asked and len(names) > 1:
+        also = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
+        raise bad_request(
+            f"a container name must be specified for pod {call.name}, choose one of: "
+            f"[{' '.join(names)}]{also}"
+        )
+    if asked and asked not in (*names, *inits):
+        raise bad_request(f"container {asked} is not valid for pod {call.name}")
+    return asked or names[0]
+
+
+def _no_log(pod: Object, container: str, *, previous: bool) -> str:
+    name = pod["metadata"]["name"]
+    if previous:
+        return f'previous terminated container "{container}" in pod "{name}" not found'
+    statuses = [
+        *dig(pod, "status.containerStatuses", []),
+        *dig(pod, "status.initContainerStatuses", []),
+    ]
+    found: Object = next((s for s in statuses if s["name"] == container), {})
+    reason = dig(found, "state.waiting.reason", "ContainerCreating")
+    what = "trying and failing to pull image" if "mage" in reason else reason
+    return f'container "{container}" in pod "{name}" is waiting to start: {what}'
+
+
+def _excerpt(call: Call, lines: list[tuple[float, str]]) -> str:
+    since = call.number("sinceSeconds")
+    if since is not None:
+        lines = [line for line in lines if line[0] >= time.time() - since]
+    if begin := call.query.get("sinceTime"):
+        lines = [line for line in lines if line[0] >= seconds(begin)]
+    tail = call.number("tailLines")
+    if tail is not None:
+        lines = lines[-tail:] if tail else []
+    stamped = call.flag("timestamps")
+    text = "".join(
+        f"{stamp(at)[:-1]}.000000000Z {line}\n" if stamped else f"{line}\n" for at, line in lines
+    )
+    limit = call.number("limitBytes")
+    return text if limit is None else text.encode()[:limit].decode(errors="ignore")
+
+
+# eviction
+
+
+def _evict(call: Call, store: Store, kubelet: Kubelet) -> Object:
+    pod = store.get(call.kind, call.namespace, call.name)
+    body = call.body() or {}
+    labels = pod["metadata"].get("labels") or {}
+    budgets = [
+        budget
+        for budget in store.all("poddisruptionbudgets", "policy")
+        if budget["metadata"]["namespace"] == call.namespace
+        and matches(dig(budget, "spec.selector", {}), labels)
+    ]
+    if len(budgets) > 1:
+        message = "This pod has more than one PodDisruptionBudget, which the eviction subresource"
+        raise ApiError(500, "InternalError", f"{message} does not support.")
+    for budget in budgets:
+        status = budget.get("status") or {}
+        if status.get("disruptionsAllowed", 0) < 1:
+            name = budget["metadata"]["name"]
+            text = (
+                f"The disruption budget {name} needs {status.get('desiredHealthy', 0)} healthy "
+                f"pods and has {status.get('currentHealthy', 0)} currently"
+            )
+            cause = {"reason": "DisruptionBudget", "message": text}
+            message = "Cannot evict pod as it would violate the pod's disruption budget."
+            raise ApiError(429, "TooManyRequests", message, {"causes": [cause]})
+    options = body.get("deleteOptions") if isinstance(body, dict) else None
+    if not call.dry_run(options):
+        for budget in budgets:
+            kind = store.catalogue.of("poddisruptionbudgets", "policy")
+            store.edit(kind, budget, _one_fewer)
+        writes.remove(store, kubelet, call.kind, pod)
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+def _one_fewer(budget: Object) -> None:
+    budget["status"]["disruptionsAllowed"] -= 1
+
+
+# nodes and metrics
+
+
+def _proxy(call: Call, store: Store, kubelet: Kubelet) -> web.Response:
+    node = store.get(call.kind, "", call.name)
+    if not kubelet_answers(node):
+        address = dig(node, "status.addresses", [{}])[0].get("address", "")
+        raise ApiError(
+            503,
+            "ServiceUnavailable",
+            f"error trying to reach service: dial tcp {address}:10250: connect: connection refused",
+        )
+    if call.path == "stats/summary":
+        return web.json_response(summary(node, store, kubelet))
+    if call.path == "logs" and call.query.get("query") == "kubelet":
+        lines = call.number("tailLines")
+        text = kubelet_log(node).splitlines(keepends=True)
+        return web.Response(text="".join(text[-lines:] if lines else text))
+    if call.path == "healthz":
+        return web.Response(text="ok")
+    raise no_such_path()
+
+
+def require_metrics_server(store: Store) -> None:
+    """503 unless the metrics server, whose Deployment is in kube-system, is ready."""
+    deployment = store.find("deployments", "metrics-server", "kube-system", "apps")
+    if not dig(deployment, "status.readyReplicas", 0):
+        message = "the server is currently unable to handle the request"
+        raise ApiError(503, "ServiceUnavailable", message)
+
+
+def virtual(call: Call, store: Store, kubelet: Kubelet) -> web.Response:
+    """Kinds that are answered from other objects: metrics and access reviews."""
+    if call.kind.group == "authorization.k8s.io":
+        return _review(call)
+    require_metrics_server(store)
+    if call.method != "GET" or call.flag("watch"):
+        raise not_allowed()
+    usage = pod_usage if call.kind.namespaced else node_usage
+    if call.name:
+        source = store.find(call.kind.plural, call.name, call.namespace)
+        found = usage(source, store, kubelet) if source else None
+        if found is None:
+            raise not_found(call.kind, call.name)
+        return web.json_response(found)
+    selects = selection(call)
+    items = [usage(obj, store, kubelet) for obj in store.all(call.kind.plural) if selects(obj)]
+    return web.json_response(
+        {
+            "kind": f"{call.kind.kind}List",
+            "apiVersion": call.kind.api_version,
+            "metadata": {},
+            "items": [item for item in items if item is not None],
+        }
+    )
+
+
+def _review(call: Call) -> web.Response:
+    """Every holder of the token may do everything: there are no roles yet."""
+    if call.method != "POST":
+        raise not_allowed()
+    # kubectl sends protobuf here, whatever it accepts.
+    body: Any = {"spec": {}} if "protobuf" in call.content_type else call.body() or {}
+    body |= {"apiVersion": call.kind.api_version, "kind": call.kind.kind}
+    return web.json_response({**body, "status": {"allowed": True}}, status=201)

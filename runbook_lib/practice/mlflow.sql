@@ -1,0 +1,50 @@
+-- The part of MLflow's own tables that the runbook reads, with its names, types and keys.
+CREATE TABLE experiments (
+  experiment_id serial PRIMARY KEY,
+  name varchar(256) NOT NULL UNIQUE,
+  artifact_location varchar(256),
+  lifecycle_stage varchar(32) CHECK (lifecycle_stage IN ('active', 'deleted')),
+  creation_time bigint,
+  last_update_time bigint
+);
+CREATE TABLE runs (
+  run_uuid varchar(32) PRIMARY KEY,
+  name varchar(250),
+  status varchar(9) CHECK (status IN ('SCHEDULED', 'FAILED', 'FINISHED', 'RUNNING', 'KILLED')),
+  start_time bigint,
+  end_time bigint,
+  user_id varchar(256),
+  lifecycle_stage varchar(20),
+  artifact_uri varchar(200),
+  experiment_id integer REFERENCES experiments
+);
+CREATE TABLE metrics (
+  key varchar(250) NOT NULL,
+  value double precision NOT NULL,
+  timestamp bigint NOT NULL,
+  run_uuid varchar(32) NOT NULL REFERENCES runs,
+  step bigint NOT NULL DEFAULT 0,
+  is_nan boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (key, timestamp, step, run_uuid, value, is_nan)
+);
+CREATE INDEX index_metrics_run_uuid ON metrics (run_uuid);
+CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+INSERT INTO alembic_version VALUES ('practice');
+
+INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time, last_update_time)
+SELECT 'experiment-' || i, 's3://mlops-platform-artifacts/' || i, 'active', t, t
+FROM generate_series(1, 20) i, (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+
+INSERT INTO runs
+SELECT md5(i::text), 'run-' || i, CASE WHEN i % 17 = 0 THEN 'FAILED' ELSE 'FINISHED' END,
+       t - i * 600000, t - i * 600000 + 420000, 'scientist-' || i % 7, 'active',
+       's3://mlops-platform-artifacts/' || i % 20 + 1 || '/' || md5(i::text), i % 20 + 1
+FROM generate_series(1, 400) i, (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+
+INSERT INTO metrics (key, value, timestamp, run_uuid, step)
+SELECT 'loss', exp(-s / 4.0) + i % 10 / 100.0, t - i * 600000 + s * 1000, md5(i::text), s
+FROM generate_series(1, 400) i, generate_series(1, 10) s,
+     (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO platform_api;
+ANALYZE experiments, runs, metrics;

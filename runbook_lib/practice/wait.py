@@ -1,0 +1,17 @@
+"""Wait for a condition, with a deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+POLL_SECONDS = 0.05
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Return when `condition` holds. Raises TimeoutError naming `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(POLL_SECONDS)

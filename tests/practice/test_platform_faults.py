@@ -1,0 +1,283 @@
+"""Each fault is seen through ordinary clients, and healed."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import ssl
+from collections.abc import Iterator
+
+import httpx
+import psycopg
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from practice.ordinary import aws, connect, core, database_connections, firing
+
+from runbook_lib.practice import faults
+from runbook_lib.practice.platform import Platform, PracticeError
+from runbook_lib.practice.wait import until
+
+QUIET = {"Watchdog", "InfoInhibitor"}
+
+
+@pytest.fixture
+def breakable(platform: Platform) -> Iterator[Platform]:
+    """The session's platform, healed afterwards."""
+    yield platform
+    faults.heal(platform)
+
+
+def application(platform: Platform) -> psycopg.Connection:
+    """A connection as the platform API makes it."""
+    return connect(platform, user="platform_api", password=platform.passwords["platform_api"])
+
+
+def test_leaked_connections_shut_ordinary_clients_out(breakable: Platform) -> None:
+    held = faults.leak_connections(breakable)
+    assert held > 20
+    with pytest.raises(psycopg.OperationalError, match=r"slots|too many clients"):
+        application(breakable)
+    with connect(breakable) as monitoring:
+        counted = monitoring.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'platform-api'"
+            " AND usename = 'platform_api' AND state = 'idle'"
+        ).fetchone()
+    assert counted == (held + 4,)  # and its healthy pool
+    points = database_connections(breakable)
+    assert points[0] < 15 < 30 < points[-1]
+    assert "PostgresqlTooManyConnections" in firing(breakable)
+
+    faults.heal(breakable)
+    application(breakable).close()
+    assert max(database_connections(breakable)) <= 12
+    assert set(firing(breakable)) == QUIET
+
+
+def _connects(platform: Platform) -> bool:
+    try:
+        application(platform).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_leaked_connections_can_be_ended_by_the_monitoring_role(breakable: Platform) -> None:
+    faults.leak_connections(breakable)
+    with connect(breakable) as monitoring:
+        monitoring.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'platform-api'"
+        )
+        until(lambda: _connects(breakable), 5, "ordinary clients get in again")
+        faults.heal(breakable)
+        pooled = monitoring.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'platform-api'"
+        ).fetchone()
+    assert pooled == (4,)
+
+
+def test_full_disk_is_reported_by_its_node_alone(breakable: Platform) -> None:
+    name = faults.fill_node_disk(breakable)
+    api = core(breakable)
+    pressed = {}
+    for node in api.list_node().items:
+        (condition,) = [one for one in node.status.conditions if one.type == "DiskPressure"]
+        pressed[node.metadata.name] = condition
+    assert {node: one.status == "True" for node, one in pressed.items()} == {
+        node: node == name for node in pressed
+    }
+    since = pressed[name].last_transition_time
+    age = datetime.datetime.now(datetime.UTC) - since
+    assert datetime.timedelta(minutes=24) < age < datetime.timedelta(minutes=30)
+    answer = api.connect_get_node_proxy_with_path(name, "stats/summary", _preload_content=False)
+    stats = json.loads(answer.data)
+    filesystem = stats["node"]["fs"]
+    assert filesystem["usedBytes"] / filesystem["capacityBytes"] == pytest.approx(0.96, abs=0.01)
+    assert firing(breakable)["KubeNodePressure"]["labels"]["node"] == name
+
+    faults.heal(breakable)
+    for node in api.list_node().items:
+        (condition,) = [one for one in node.status.conditions if one.type == "DiskPressure"]
+        assert condition.status == "False"
+
+
+def test_missing_secret_key_makes_the_api_crash_loop(breakable: Platform) -> None:
+    faults.drop_secret_key(breakable)
+    api = core(breakable)
+    pods = api.list_namespaced_pod("mlops-platform", label_selector="app=platform-api").items
+    crashing = [
+        pod
+        for pod in pods
+        for one in pod.status.container_statuses
+        if one.state.waiting and one.state.waiting.reason == "CrashLoopBackOff"
+    ]
+    assert crashing
+    (status,) = crashing[0].status.container_statuses
+    assert status.restart_count >= 3
+    assert status.last_state.terminated.exit_code == 1
+    log = api.read_namespaced_pod_log(crashing[0].metadata.name, "mlops-platform", previous=True)
+    assert "KeyError: 'JWT_SECRET'" in log
+    assert breakable.passwords["platform_api"] in log
+    assert "</script><img src=x onerror=alert(1)>" in log
+    secret = api.read_namespaced_secret("platform-api-secrets", "mlops-platform")
+    assert set(secret.data) == {"database-url"}
+    alert = firing(breakable)["KubePodCrashLooping"]
+    assert alert["labels"]["pod"] == crashing[0].metadata.name
+
+    faults.heal(breakable)
+    secret = api.read_namespaced_secret("platform-api-secrets", "mlops-platform")
+    assert base64.b64decode(secret.data["jwt-secret"]).decode() == breakable.jwt_secret
+    pods = api.list_namespaced_pod("mlops-platform", label_selector="app=platform-api").items
+    assert [one.ready for pod in pods for one in pod.status.container_statuses] == [True] * 3
+
+
+def test_all_faults_at_once_are_healed_together(breakable: Platform) -> None:
+    for fault in faults.FAULTS.values():
+        fault(breakable)
+    assert set(firing(breakable)) == QUIET | {
+        "PostgresqlTooManyConnections",
+        "KubeNodePressure",
+        "KubePodCrashLooping",
+    }
+    faults.heal(breakable)
+    assert set(firing(breakable)) == QUIET
+    application(breakable).close()
+    warnings = core(breakable).list_event_for_all_namespaces(field_selector="type=Warning")
+    assert not warnings.items
+
+
+@pytest.mark.parametrize(
+    ("kind", "codes", "status"),
+    [
+        ("denied", {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}, {403}),
+        ("throttled", {"Throttling", "ThrottlingException", "RequestLimitExceeded"}, {400, 503}),
+        ("expired", {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}, {400, 403}),
+        (
+            "unavailable",
+            {"ServiceUnavailable", "ServiceUnavailableException", "Unavailable"},
+            {503},
+        ),
+    ],
+)
+def test_aws_errors_in_each_services_own_words(
+    breakable: Platform, kind: str, codes: set[str], status: set[int]
+) -> None:
+    breakable.control("aws-faults", rules=[{"kind": kind}])
+    calls = (
+        ("eks", "list_clusters"),
+        ("ec2", "describe_instances"),
+        ("rds", "describe_db_instances"),
+        ("cloudwatch", "list_metrics"),
+        ("sts", "get_caller_identity"),
+        ("autoscaling", "describe_auto_scaling_groups"),
+    )
+    seen = set()
+    for service, operation in calls:
+        with pytest.raises(ClientError) as refused:
+            getattr(aws(breakable, service), operation)()
+        seen.add(refused.value.response["Error"]["Code"])
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in status, service
+    assert seen == codes
+
+
+def test_aws_fault_strikes_the_operation_it_names_as_often_as_it_says(breakable: Platform) -> None:
+    rule = {"kind": "denied", "service": "eks", "operation": "DescribeCluster", "times": 1}
+    breakable.control("aws-faults", rules=[rule])
+    eks = aws(breakable, "eks")
+    assert eks.list_clusters()["clusters"] == ["mlops-platform-production"]
+    with pytest.raises(ClientError, match="not authorized to perform: eks:DescribeCluster"):
+        eks.describe_cluster(name="mlops-platform-production")
+    assert eks.describe_cluster(name="mlops-platform-production")["cluster"]
+
+
+def test_aws_delay_outlasts_a_clients_patience(breakable: Platform) -> None:
+    breakable.control("aws-faults", rules=[{"kind": "delay", "service": "rds", "seconds": 60}])
+    with pytest.raises(BotoCoreError, match="Read timeout"):
+        aws(breakable, "rds", read_timeout=0.3).describe_db_instances()
+    assert aws(breakable, "sts").get_caller_identity()["Account"] == "123456789012"
+
+
+def test_unknown_aws_fault_is_refused(breakable: Platform) -> None:
+    with pytest.raises(PracticeError, match="kind is one of"):
+        breakable.control("aws-faults", rules=[{"kind": "tired"}])
+
+
+@pytest.mark.parametrize("name", ["mlflow", "api", "feast", "prometheus", "aws", "kubernetes"])
+def test_stopped_system_refuses_and_returns_on_its_port(breakable: Platform, name: str) -> None:
+    urls = {
+        **breakable.endpoints,
+        "aws": breakable.env["AWS_ENDPOINT_URL"],
+        "kubernetes": breakable.kubernetes_url,
+    }
+
+    def answers() -> bool:
+        try:
+            httpx.get(urls[name], trust_env=False, verify=False)
+        except httpx.ConnectError:
+            return False
+        return True
+
+    assert answers()
+    breakable.control("system", name=name, do="stop")
+    assert not answers()
+    assert breakable.control("status")["systems"][name] is False
+    breakable.control("system", name=name, do="start")
+    assert answers()
+
+
+def test_kubernetes_returns_with_its_objects_and_certificate(breakable: Platform) -> None:
+    before = core(breakable).read_node("ip-10-0-1-7.ec2.internal").metadata.uid
+    breakable.control("system", name="kubernetes", do="restart")
+    assert core(breakable).read_node("ip-10-0-1-7.ec2.internal").metadata.uid == before
+    cluster = aws(breakable, "eks").describe_cluster(name="mlops-platform-production")["cluster"]
+    context = ssl.create_default_context(
+        cadata=base64.b64decode(cluster["certificateAuthority"]["data"]).decode()
+    )
+    assert httpx.get(f"{cluster['endpoint']}/healthz", verify=context, trust_env=False).text == "ok"
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_ended_postgres_refuses_and_comes_back_with_its_rows(breakable: Platform, end: str) -> None:
+    breakable.control("system", name="postgres", do=end)
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        connect(breakable)
+    breakable.control("system", name="postgres", do="start")
+    with connect(breakable) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (400,)
+
+
+def test_heal_starts_what_was_stopped(breakable: Platform) -> None:
+    for name in ("postgres", "aws", "kubernetes", "mlflow"):
+        breakable.control("system", name=name, do="stop")
+    faults.heal(breakable)
+    assert all(breakable.control("status")["systems"].values())
+    assert len(core(breakable).list_node().items) == 3
+
+
+def test_an_impossible_order_is_refused(breakable: Platform) -> None:
+    with pytest.raises(PracticeError, match="cannot kill 'aws'"):
+        breakable.control("system", name="aws", do="kill")
+
+
+def test_endpoint_answers_as_told(breakable: Platform) -> None:
+    url = f"{breakable.endpoints['mlflow']}/health"
+    breakable.control("web", name="mlflow", behaviour={"status": 503, "body": "no database"})
+    answer = httpx.get(url, trust_env=False)
+    assert (answer.status_code, answer.text) == (503, "no database")
+    breakable.control("web", name="mlflow", behaviour={"delay": 60})
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(url, trust_env=False, timeout=0.3)
+    breakable.control("web", name="mlflow")
+    assert httpx.get(url, trust_env=False).text == "OK"
+
+
+def test_kubernetes_api_can_refuse(breakable: Platform) -> None:
+    import kubernetes
+
+    breakable.control("kubernetes-fault", fault={"status": 403})
+    with pytest.raises(kubernetes.client.ApiException) as refused:
+        core(breakable).list_node()
+    assert refused.value.status == 403
+    breakable.control("kubernetes-fault", fault=None)
+    assert len(core(breakable).list_node().items) == 3
