@@ -73,7 +73,7 @@ class Finding(Plain):
     id: the check's name, which names the cause. about: "node/ip-10-0-1-7", "application/mlflow".
     hint: what to do next. since: when it began, where the evidence tells. recovered: it was
     broken and is not now. symptom: it says that something hurts, not why. explains: ids of the
-    checks whose failures this one causes. runbook: the runbook to open next.
+    checks whose failures this one causes. own: no other check can explain it. runbook: the runbook to open next.
     """
 
     id: str = ""
@@ -88,6 +88,7 @@ class Finding(Plain):
     recovered: bool = False
     symptom: bool = False
     explains: tuple[str, ...] = ()
+    own: bool = False
     runbook: str = ""
 
 
@@ -150,14 +151,14 @@ def reach_verdict(findings: Iterable[Finding]) -> Verdict:
     """Weigh the latest findings of each check against one another.
 
     A failing finding is a cause unless another failing check explains it, or it is a symptom
-    by nature. Symptoms without a cause, or anything UNKNOWN where nothing fails, are
+    by nature; one that is `own` stays a cause whatever else fails. Symptoms without a cause, or anything UNKNOWN where nothing fails, are
     inconclusive. No finding at all is inconclusive too: nothing was looked at.
     """
     findings = list(findings)
     by = {s: [f for f in findings if f.status is s] for s in Status}
     failing = by[Status.FAIL]
     explained = {other for f in failing for other in f.explains}
-    causes = [f for f in failing if not f.symptom and f.id not in explained]
+    causes = [f for f in failing if not f.symptom and (f.own or f.id not in explained)]
     recovered = [f for f in findings if f.recovered and f.status is Status.OK]
     outcome, sentence = _outcome(findings, failing, causes, by[Status.UNKNOWN], recovered)
     return Verdict(
@@ -192,5 +193,5 @@ def _outcome(
 
 
 def _sentence(findings: list[Finding]) -> str:
-    rest = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return findings[0].summary + rest
+    first, others = findings[0].summary.rstrip("."), len(findings) - 1
+    return f"{first}; and {others} more." if others else f"{first}."
