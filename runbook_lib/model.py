@@ -157,8 +157,11 @@ def reach_verdict(findings: Iterable[Finding]) -> Verdict:
     findings = list(findings)
     by = {s: [f for f in findings if f.status is s] for s in Status}
     failing = by[Status.FAIL]
-    explained = {other for f in failing for other in f.explains}
-    causes = [f for f in failing if not f.symptom and (f.own or f.id not in explained)]
+    causes = [
+        f
+        for f in failing
+        if not f.symptom and (f.own or not any(_explains(other, f) for other in failing))
+    ]
     recovered = [f for f in findings if f.recovered and f.status is Status.OK]
     outcome, sentence = _outcome(findings, failing, causes, by[Status.UNKNOWN], recovered)
     return Verdict(
@@ -170,6 +173,14 @@ def reach_verdict(findings: Iterable[Finding]) -> Verdict:
         unknown=by[Status.UNKNOWN],
         recovered=recovered,
     )
+
+
+def _explains(one: Finding, other: Finding) -> bool:
+    """Whether one failing finding causes another. A node's fault explains no other node's, nor a
+    pod's another pod's: of two things of one kind, the names must be the same."""
+    kind, _, name = one.about.partition("/")
+    of_kind, _, of_name = other.about.partition("/")
+    return other.id in one.explains and (kind != of_kind or name == of_name)
 
 
 def _outcome(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from runbook_lib.checks.health_pods import NODES, RESOURCES, span
-from runbook_lib.checks.nodes_common import condition, moment
+from runbook_lib.checks.nodes_common import condition, moment, quantity
 from runbook_lib.core import check
 from runbook_lib.model import Finding, Status, fail, ok, unknown, warn
 from runbook_lib.sources import kubernetes
@@ -16,20 +16,6 @@ PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure", "NetworkUnavailabl
 # Past this the kubelet evicts: by default with a tenth of the disk or 100 MiB of memory left.
 CRITICAL_PERCENT = 95
 STALE = timedelta(minutes=5)
-_SUFFIXES = {
-    "n": 1e-9, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
-}  # fmt: skip
-
-
-def quantity(text: str | int | float) -> float:
-    """A Kubernetes quantity ("250m", "1536Ki", "2") as a number. Raises ValueError."""
-    if isinstance(text, int | float):
-        return float(text)
-    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * _SUFFIXES[suffix]
-    return float(text)
 
 
 def _node_rows(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -170,7 +170,12 @@ def rollouts(sources: Sources) -> list[dict[str, Any]]:
 def event_row(event: dict[str, Any]) -> dict[str, Any]:
     """An event as a row: {namespace, object (kind/name), reason, message, count, first, last}."""
     series, about = event.get("series") or {}, event.get("involvedObject", {})
-    last = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    last = (
+        series.get("lastObservedTime")
+        or event.get("lastTimestamp")
+        or event.get("eventTime")
+        or event["metadata"].get("creationTimestamp")
+    )
     return {
         "namespace": about.get("namespace", ""),
         "object": f"{about.get('kind', '').lower()}/{about.get('name', '')}",
@@ -178,7 +183,7 @@ def event_row(event: dict[str, Any]) -> dict[str, Any]:
         "message": event.get("message", ""),
         "count": series.get("count") or event.get("count") or 1,
         "first": event.get("firstTimestamp") or event.get("eventTime") or last,
-        "last": last or event["metadata"].get("creationTimestamp"),
+        "last": last,
     }
 
 
