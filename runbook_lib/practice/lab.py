@@ -7,33 +7,30 @@ first (all of them when none is named), so that there is something to find.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from typing import NoReturn
 
 from runbook_lib import catalogue
 from runbook_lib.practice.faults import FAULTS
 from runbook_lib.practice.platform import Platform
 
 
-def main(words: list[str]) -> int:
-    """Start, break, open; returns JupyterLab's exit code."""
+def main(words: list[str]) -> NoReturn:
+    """Start, break, and become JupyterLab. Exits with 2 where a fault's name is wrong."""
     split = words.index("--") if "--" in words else len(words)
     wanted, options = words[:split] or list(FAULTS), words[split + 1 :]
     if unknown := [name for name in wanted if name not in FAULTS]:
         print(f"There is no fault {unknown[0]}; there are {', '.join(FAULTS)}.", file=sys.stderr)
-        return 2
-    with Platform.start() as platform:
-        for name in wanted:
-            FAULTS[name](platform)
-            print(f"broke: {name}")
-        command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={catalogue.folder()}"]
-        # JupyterLab refuses to run as root unless told; on a practice machine that is fine.
-        command += ["--allow-root"] if os.geteuid() == 0 else []
-        return subprocess.call(command + options, env=os.environ | platform.env)
+        sys.exit(2)
+    platform = Platform.start()
+    for name in wanted:
+        FAULTS[name](platform)
+        print(f"broke: {name}", flush=True)
+    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={catalogue.folder()}"]
+    # JupyterLab refuses to run as root unless told; on a practice machine that is fine.
+    command += ["--allow-root"] if os.geteuid() == 0 else []
+    platform.become(command + options)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(0)
+    main(sys.argv[1:])

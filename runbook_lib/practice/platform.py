@@ -7,6 +7,7 @@ with Platform.start() as platform:
 from __future__ import annotations
 
 import json
+import os
 import select
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from runbook_lib.practice.cluster import Cluster
 from runbook_lib.practice.wait import until
@@ -97,6 +98,15 @@ class Platform:
         platform = cls(state.absolute())
         platform.control("status")
         return platform
+
+    def become(self, command: list[str]) -> NoReturn:
+        """Replace this process by `command`, connected to the platform, which ends with it.
+
+        There is no parent left to be killed between the two, so neither outlives the other.
+        """
+        if self._process and self._process.stdin:
+            os.set_inheritable(self._process.stdin.fileno(), True)
+        os.execvpe(command[0], command, os.environ | self.env)
 
     def stop(self) -> None:
         """End the platform and wait for it; twice is once."""
