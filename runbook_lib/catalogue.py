@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-TYPES: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool}
+# Nothing is greater than nan, so a limit of nan would call everything healthy.
+TYPES: dict[str, Any] = {"str": str, "int": int, "float": FiniteFloat, "bool": bool}
 REQUIRED = "..."
 
 

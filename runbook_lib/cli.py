@@ -18,6 +18,7 @@ Exit codes of a run: 0 healthy or recovered, 10 cause found, 11 inconclusive, 2 
 20 notebook raised, 21 kernel died, 22 time limit, 23 terminated.
 """
 
+FINDINGS = (10, 11)
 FIELDS = ("id", "title", "section", "severity", "alerts", "time_limit", "related")
 
 app = typer.Typer(
@@ -39,7 +40,8 @@ def list_runbooks(as_json: AsJson = False) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for column in ("runbook", "severity", "section", "title"):
-        table.add_column(column)
+        # An id that is cut cannot be copied.
+        table.add_column(column, no_wrap=column == "runbook", overflow="fold")
     for one in found:
         table.add_row(one.id, one.severity, one.section, one.title)
     out.print(table)
@@ -78,7 +80,7 @@ def run(
     ] = None,
     as_json: AsJson = False,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="exit 0 whatever was found, for schedulers")
+        bool, typer.Option("--exit-zero", help="exit 0 instead of 10 and 11, for schedulers")
     ] = False,
 ) -> None:
     """Execute a runbook headlessly and write its incident report."""
@@ -100,7 +102,9 @@ def run(
         for blind in written.verdict.unknown:
             out.print(f"  could not look ({blind.id}): {blind.summary}", markup=False)
         out.print(f"report: {shown / 'report.html'}", markup=False)
-    raise typer.Exit(0 if exit_zero else exit_code(written))
+    code = exit_code(written)
+    # Whatever was found is fine to a scheduler; a run that died is not.
+    raise typer.Exit(0 if exit_zero and code in FINDINGS else code)
 
 
 @app.command()

@@ -122,13 +122,28 @@ def find_file() -> Path | None:
     return next((d / FILE_NAME for d in (here, *here.parents) if (d / FILE_NAME).is_file()), None)
 
 
+def _refuse_strays() -> None:
+    """Refuse RUNBOOK_X__Y for a table X that is not there: pydantic-settings passes over it."""
+    for name in os.environ:
+        prefix, _, rest = name.partition("_")
+        table, nested, _ = rest.partition("__")
+        if prefix == "RUNBOOK" and nested and table.lower() not in Config.model_fields:
+            raise ConfigError(
+                f"{name} sets a name of [{table.lower()}], and there is no such table."
+                f" There are {', '.join(Config.model_fields)}."
+            )
+
+
 def load() -> Config:
     """Read the configuration. Raises ConfigError with one line for each field at fault."""
     where = find_file() or "the environment"
+    _refuse_strays()
     try:
         return Config()
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where} is not valid TOML: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}.") from None
     except SettingsError as error:
         raise ConfigError(f"A RUNBOOK_… variable cannot be read: {error}.") from None
     except ValidationError as error:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import inspect
 import json
-import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,17 @@ from typing import Any
 from runbook_lib import display
 from runbook_lib.config import Config
 from runbook_lib.journal import Journal
-from runbook_lib.model import Answer, Chart, Finding, Status, Table, Verdict, reach_verdict, unknown
+from runbook_lib.model import (
+    Answer,
+    Chart,
+    Finding,
+    Status,
+    Table,
+    Verdict,
+    reach_verdict,
+    unknown,
+    warn,
+)
 from runbook_lib.sources.seam import Answers, Probe
 
 SHARED_SECONDS = 60.0
@@ -175,14 +185,13 @@ class Run:
                 stale = sample is None or time.monotonic() - sample.asked > SHARED_SECONDS
                 if stale or (sample and one.name in sample.judged):
                     wanted[key] = (probe, params)
-        threads = [
-            threading.Thread(target=self._sample, args=(key, *ask), daemon=True)
-            for key, ask in wanted.items()
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        if not wanted:
+            return
+        # A probe's failure is an answer; what is raised here is that it could not be kept.
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            asked = [pool.submit(self._sample, key, *ask) for key, ask in wanted.items()]
+        for done in asked:
+            done.result()
 
     def _sample(self, key: str, probe: Probe, params: dict[str, Any]) -> None:
         asked = time.monotonic()
@@ -241,20 +250,28 @@ def judge(
     try:
         found = _call(one.judge, data, given)
         findings = [found] if isinstance(found, Finding) else list(found)
-        tables = _tables(one, data, given)
-        drawn = _call(one.chart, data, given) if one.chart else None
     except Exception as error:  # noqa: BLE001  a judge's defect must not cost the other checks
-        broken = unknown(
-            f"check/{one.name}",
-            f"The check {one.name} broke on this evidence: {type(error).__name__}: {error}.",
-            hint="Report this defect with the evidence; look by hand with the command.",
-        )
-        return Result([_complete(one, broken, answers[0])], [], [])
+        findings = [unknown(*_broke(one, "The check", error), hint=_REPORT)]
+        return Result([_complete(one, f, answers[0]) for f in findings], [], [])
     if not findings:
         findings = [unknown(f"check/{one.name}", "The check said nothing about this evidence.")]
+    try:
+        tables = _tables(one, data, given)
+        drawn = _call(one.chart, data, given) if one.chart else None
+    except Exception as error:  # noqa: BLE001  what cannot be drawn must not cost what was found
+        findings.append(warn(*_broke(one, "The table or chart of", error), hint=_REPORT))
+        tables, drawn = [], None
     return Result(
         [_complete(one, f, answers[0]) for f in findings], tables, [drawn] if drawn else []
     )
+
+
+_REPORT = "Report this defect with the evidence; look by hand with the command."
+
+
+def _broke(one: Check, what: str, error: Exception) -> tuple[str, str]:
+    said = f"{what} {one.name} broke on this evidence: {type(error).__name__}: {error}."
+    return f"check/{one.name}", said
 
 
 def _complete(one: Check, finding: Finding, answer: Answer) -> Finding:
@@ -289,7 +306,7 @@ def _tables(one: Check, data: list[Any], given: dict[str, Any]) -> list[Table]:
         return []
     columns = list(rows[0])
     kept = [[row.get(column) for column in columns] for row in rows[:TABLE_ROWS]]
-    return [Table(title=one.question, columns=columns, rows=kept, left_out=len(rows) - len(kept))]
+    return [Table(title=one.name, columns=columns, rows=kept, left_out=len(rows) - len(kept))]
 
 
 def _limits(config: Config) -> dict[str, Any]:
@@ -315,7 +332,9 @@ def _ask_for(probe: Probe, arguments: dict[str, Any]) -> tuple[str, dict[str, An
 def _takes(one: Check) -> set[str]:
     """The names of the arguments that a check's judge and probes have."""
     probes = {name for probe in one.probes for name in probe.params()}
-    return probes | set(inspect.signature(one.judge).parameters)
+    # The first are the data; `now` is when they were sampled, for nobody to choose.
+    judges = list(inspect.signature(one.judge).parameters)[len(one.probes) :]
+    return (probes | set(judges)) - {"now"}
 
 
 def _arguments_of(one: Check, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -30,17 +29,21 @@ SCHEME = "redacted://"
 def main() -> int:
     """Execute the notebook that standard input's first line names; returns how it went.
 
-    The line is JSON: {notebook, folder, parameters}. The rest of standard input is a lifeline:
-    when it closes the supervisor is gone, and worker and kernel end.
+    The line is JSON: {notebook, folder, parameters, sockets}. The rest of standard input is a
+    lifeline: when it closes the supervisor is gone, and worker and kernel end.
     """
     order = json.loads(sys.stdin.readline())
     folder = Path(order["folder"])
-    threading.Thread(target=_end_with_the_supervisor, args=(folder,), daemon=True).start()
-    return execute(Path(order["notebook"]), folder, order["parameters"])
+    sockets = Path(order["sockets"])
+    threading.Thread(target=_end_with_the_supervisor, args=(folder, sockets), daemon=True).start()
+    return execute(Path(order["notebook"]), folder, order["parameters"], sockets)
 
 
-def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> int:
-    """Run the notebook by Papermill into `folder`; COMPLETED, RAISED or KERNEL_DIED."""
+def execute(notebook: Path, folder: Path, parameters: dict[str, Any], sockets: Path) -> int:
+    """Run the notebook by Papermill into `folder`; COMPLETED, RAISED or KERNEL_DIED.
+
+    sockets: a private folder for the kernel's, which the supervisor removes.
+    """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.engines import NBClientEngine, papermill_engines
@@ -48,14 +51,15 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> int:
 
     redactor = from_environment()
     journal = Journal(folder, redactor.clean)
-    sockets = Path(tempfile.mkdtemp(prefix="runbook-"))
 
     class Engine(NBClientEngine):
         """Papermill's engine with our client."""
 
         @classmethod
         def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **_: Any) -> Any:
-            return _client(journal, sockets)(nb_man, kernel_name=kernel_name).execute()
+            return _client(journal, sockets, notebook.stem)(
+                nb_man, kernel_name=kernel_name
+            ).execute()
 
     papermill_io.register(SCHEME, _RedactedFiles(redactor))
     papermill_engines.register("runbook", Engine)
@@ -75,12 +79,10 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any]) -> int:
         if "Kernel" not in str(error):
             raise
         return KERNEL_DIED
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
     return COMPLETED
 
 
-def _client(journal: Journal, sockets: Path) -> Any:
+def _client(journal: Journal, sockets: Path, title: str) -> Any:
     """Papermill's client, journalling each code cell, its kernel on private Unix sockets."""
     from papermill.clientwrap import PapermillNotebookClient
 
@@ -117,7 +119,7 @@ def _client(journal: Journal, sockets: Path) -> Any:
                 raise
             seconds = round(time.monotonic() - began, 2)
             journal.append("cell-finished", **what, seconds=seconds)
-            print(f"  {what['heading']}  {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(f"  {title}: {what['heading']}  {seconds:.1f} s", file=sys.stderr, flush=True)
             return done
 
     return Client
@@ -157,9 +159,10 @@ def _last_line(text: str) -> str:
     return plain.splitlines()[-1][:300] if plain else ""
 
 
-def _end_with_the_supervisor(folder: Path) -> None:
+def _end_with_the_supervisor(folder: Path, sockets: Path) -> None:
     sys.stdin.read()
     kill_kernel(folder)
+    shutil.rmtree(sockets, ignore_errors=True)
     os._exit(KERNEL_DIED)
 
 

@@ -1,9 +1,8 @@
 """The journal of a run: one JSON object a line, appended and flushed as things happen.
 
-It is the truth about a run. A kernel and its supervisor append to the same file; each line is
-one write, so a process killed at any moment loses at most the line it was writing.
-
-A write is one call on a file opened for appending, so lines of several writers never mix.
+It is the truth about a run. A kernel and its supervisor append to the same file, and so do probes
+side by side: each line is written under a lock, so lines never mix, and a process killed at any
+moment loses at most the line it was writing.
 
 Events, each with `time` and `event`:
     run-started     run, runbook, title, severity, parameters, versions, host,
@@ -21,6 +20,7 @@ Events, each with `time` and `event`:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from datetime import UTC, datetime
@@ -45,6 +45,8 @@ class Journal:
         record = {"time": datetime.now(UTC).isoformat(), "event": event, **self._clean(fields)}
         line = json.dumps(record, default=str, ensure_ascii=False) + "\n"
         with self.path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # closing the file gives it back
+            file.seek(0, os.SEEK_END)
             # A writer killed in mid-line must not swallow the next one's event.
             cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
             file.write((b"\n" if cut else b"") + line.encode())

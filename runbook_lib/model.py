@@ -73,7 +73,8 @@ class Finding(Plain):
     id: the check's name, which names the cause. about: "node/ip-10-0-1-7", "application/mlflow".
     hint: what to do next. since: when it began, where the evidence tells. recovered: it was
     broken and is not now. symptom: it says that something hurts, not why. explains: ids of the
-    checks whose failures this one causes. own: no other check can explain it. runbook: the runbook to open next.
+    checks whose failures this one causes. own: no other check can explain it. runbook: the one
+    to open next.
     """
 
     id: str = ""
@@ -151,8 +152,9 @@ def reach_verdict(findings: Iterable[Finding]) -> Verdict:
     """Weigh the latest findings of each check against one another.
 
     A failing finding is a cause unless another failing check explains it, or it is a symptom
-    by nature; one that is `own` stays a cause whatever else fails. Symptoms without a cause, or anything UNKNOWN where nothing fails, are
-    inconclusive. No finding at all is inconclusive too: nothing was looked at.
+    by nature; one that is `own` stays a cause whatever else fails. Symptoms without a cause, or
+    anything UNKNOWN where nothing fails, are inconclusive. No finding at all is inconclusive
+    too: nothing was looked at.
     """
     findings = list(findings)
     by = {s: [f for f in findings if f.status is s] for s in Status}
@@ -200,6 +202,8 @@ def _outcome(
         return Outcome.INCONCLUSIVE, "No check ran, so nothing is known."
     if recovered:
         return Outcome.RECOVERED, _sentence(recovered)
+    if warned := [f for f in findings if f.status is Status.WARN]:
+        return Outcome.HEALTHY, f"Nothing is broken; worth a look: {_sentence(warned)}"
     return Outcome.HEALTHY, "Every check looked, and nothing is broken."
 
 

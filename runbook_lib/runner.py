@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +29,9 @@ ENDINGS = {
     execution.RAISED: "raised",
     execution.KERNEL_DIED: "kernel-died",
 }
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _Stopped(Exception):
@@ -57,10 +62,18 @@ def run(
         folder, runbook.id, mode="replay" if replay else "headless", redactor=redactor,
         title=runbook.title, severity=runbook.severity, parameters=values,
     )  # fmt: skip
-    ending, reason = _supervise(runbook, values, folder, replay, time_limit or runbook.time_limit)
-    journal.append("run-ended", ending=ending, reason=reason)
-    written = report.write(folder)
-    report.write_index(outputs)
+    try:
+        with _on_signals(_stop):
+            ending, reason = _supervise(
+                runbook, values, folder, replay, time_limit or runbook.time_limit
+            )
+    except _Stopped as stopped:
+        ending, reason = "terminated", str(stopped)
+    # A second Ctrl-C must not cost the report.
+    with _on_signals(signal.SIG_IGN):
+        journal.append("run-ended", ending=ending, reason=reason)
+        written = report.write(folder)
+        report.write_index(outputs)
     return folder, written
 
 
@@ -96,38 +109,45 @@ def _supervise(
         text=True,
     )
     assert worker.stdin is not None
-    order = {"notebook": str(runbook.path), "folder": str(folder), "parameters": values}
+    sockets = tempfile.mkdtemp(prefix="runbook-")
+    order = {
+        "notebook": str(runbook.path),
+        "folder": str(folder),
+        "parameters": values,
+        "sockets": sockets,
+    }
     try:
-        with _stop_on_signals():
+        with contextlib.suppress(BrokenPipeError):  # it died at once; its exit code tells
             worker.stdin.write(json.dumps(order) + "\n")
             worker.stdin.flush()
-            code = worker.wait(timeout=seconds)
+        code = worker.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         return "time-limit", f"The run took longer than its limit of {seconds:g} s."
-    except _Stopped as stopped:
-        return "terminated", str(stopped)
     finally:
         worker.kill()
         worker.wait()
-        worker.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            worker.stdin.close()
         execution.kill_kernel(folder)
+        shutil.rmtree(sockets, ignore_errors=True)
     if code not in ENDINGS:
         return "raised", f"The worker ended with {code} before the notebook was done."
     return ENDINGS[code], ""
 
 
-@contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Turn SIGTERM, SIGINT and SIGHUP into _Stopped, where signals can be handled at all."""
+def _stop(number: int, frame: FrameType | None) -> None:
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)  # ending takes a moment; once is enough
+    raise _Stopped(f"The run was ended by {signal.Signals(number).name}.")
+
+
+@contextlib.contextmanager
+def _on_signals(handler: Any) -> Iterator[None]:
+    """Handle SIGTERM, SIGINT and SIGHUP like this, where signals can be handled at all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stopped(f"The run was ended by {signal.Signals(number).name}.")
-
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in wanted}
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:

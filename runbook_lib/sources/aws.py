@@ -31,14 +31,24 @@ def asking(what: str) -> Iterator[None]:
     try:
         yield
     except aws.ClientError as error:
-        code, said = error.response["Error"].get("Code", "?"), error.response["Error"]["Message"]
-        raise SourceError(*_refusal(what, code, said)) from None
-    except (aws.NoCredentialsError, aws.PartialCredentialsError, aws.TokenRetrievalError) as error:
+        said = error.response["Error"]
+        code, message = said.get("Code", "?"), said.get("Message", "no message")
+        raise SourceError(*_refusal(what, code, message)) from None
+    except (
+        aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError,
+        aws.TokenRetrievalError, aws.SSOError,
+    ) as error:  # fmt: skip
         raise SourceError(
-            "unauthenticated", f"{what}: {error}.", "aws sso login, or set AWS_PROFILE."
+            "unauthenticated", f"{what}: {error}", "aws sso login, or set AWS_PROFILE."
+        ) from None
+    except (aws.ProfileNotFound, aws.ConfigParseError, aws.ConfigNotFound) as error:
+        raise SourceError(
+            "not-configured", f"{what}: {error}", "Mend AWS_PROFILE or ~/.aws/config."
         ) from None
     except (aws.ReadTimeoutError, aws.ConnectTimeoutError) as error:
-        raise SourceError("timeout", f"{what}: {error}") from None
+        raise SourceError(
+            "timeout", f"{what}: {error}", "Is the network path or VPC endpoint open?"
+        ) from None
     except aws.BotoCoreError as error:
         raise SourceError("unreachable", f"{what}: {error}", "Is the network path open?") from None
 
@@ -53,7 +63,7 @@ def _refusal(what: str, code: str, said: str) -> tuple[str, str, str]:
         return "throttled", message, "Ask again in a minute."
     if "NotFound" in code:
         return "missing", message, "Is the name in runbook.toml right, and the region?"
-    return "bad-answer", message, ""
+    return "bad-answer", message, "Ask again in a minute; see AWS's own health dashboard."
 
 
 def _rds_command(config: Config) -> str:

@@ -19,8 +19,10 @@ from runbook_lib.sources.seam import SourceError
 
 CONNECT_SECONDS = 3
 READ_SECONDS = 6
+# Reads whose very answer is a secret are no business of a runbook.
 _AWS_READS = re.compile(
-    r"^(Describe|Get|List|Lookup|Head|Query|Search|Simulate|Filter|AssumeRole)(?!SecretValue)"
+    r"^(?!GetParameter|.*(SecretValue|Password|Credential|(Authorization|Session|Federation)Token))"
+    r"(Describe|Get|List|Lookup|Head|Query|Search|Simulate|Filter|AssumeRole)"
 )
 
 
@@ -30,7 +32,8 @@ class Sources:
     def __init__(self, config: Config, redactor: Redactor) -> None:
         self.config, self.redactor = config, redactor
         self._made: dict[str, Any] = {}
-        self._making = threading.RLock()
+        # One lock a client: a kubeconfig's login that hangs must not keep AWS from being asked.
+        self._making: dict[str, threading.Lock] = {}
         # A full server has one or two slots left for us: never hold more than one.
         self._one_session = threading.Lock()
 
@@ -61,6 +64,11 @@ class Sources:
         with self._one_session, connect(self.config.database, self._database_host()) as session:
             yield session
 
+    def close(self) -> None:
+        """Close every client's connections; each opens new ones when it is used again."""
+        for name in list(self._made):
+            self._made.pop(name).close()
+
     def _database_host(self) -> str:
         """The configured host, else the one in the database Secret (health check, point 9)."""
         database = self.config.database
@@ -78,7 +86,7 @@ class Sources:
         return values["host"]
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
-        with self._making:
+        with self._making.setdefault(name, threading.Lock()):
             if name not in self._made:
                 self._made[name] = make()
             return self._made[name]
@@ -108,7 +116,7 @@ def refuse_aws_writes(model: Any, **_: Any) -> None:
     if not _AWS_READS.match(model.name):
         raise SourceError(
             "refused",
-            f"The AWS operation {model.name} is not a read, and nothing here may write.",
+            f"The AWS operation {model.name} is not a read that a runbook may make.",
             "Changes go through a planned and approved step.",
         )
 

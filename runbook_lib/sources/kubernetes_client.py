@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from runbook_lib.sources.seam import SourceError
 
 PAGE = 500
 TIMEOUT = (3, 8)
+DEFAULT_KUBECONFIG = "~/.kube/config"
 _KINDS = {
     401: ("unauthenticated", "Is the token expired, or has the identity no access entry?"),
     403: ("forbidden", "Grant the reader's ClusterRole to this identity."),
@@ -38,23 +40,30 @@ class KubernetesClient:
 
         Raises SourceError (not-configured) if there is neither.
         """
+        import yaml
         from kubernetes import client  # 1 s to import
         from kubernetes import config as kube
         from kubernetes.config.config_exception import ConfigException
 
         settings = client.Configuration()
         context = config.cluster.context or None
+        chosen = os.environ.get("KUBECONFIG")
         try:
             try:
-                kube.load_kube_config(context=context, client_configuration=settings)
+                # Named here, because the package reads KUBECONFIG once, when it is imported.
+                file = chosen or DEFAULT_KUBECONFIG
+                kube.load_kube_config(file, context, settings, persist_config=False)
             except ConfigException:
-                if context:
+                # Who names a cluster and mistypes it must not be shown another.
+                if context or chosen or "KUBERNETES_SERVICE_HOST" not in os.environ:
                     raise
                 kube.load_incluster_config(client_configuration=settings)
-        except ConfigException as error:
+        except (ConfigException, yaml.YAMLError) as error:
+            # What a YAML error quotes of the file may be a token.
+            said = str(error).rstrip(".") if isinstance(error, ConfigException) else "invalid YAML"
             raise SourceError(
                 "not-configured",
-                f"No Kubernetes cluster is configured: {error}.",
+                f"No Kubernetes cluster is configured by {chosen or DEFAULT_KUBECONFIG}: {said}.",
                 f"aws eks update-kubeconfig --name {config.cluster.name} "
                 f"--region {config.cluster.region}",
             ) from None
@@ -62,11 +71,22 @@ class KubernetesClient:
         redactor.add(*(value.split()[-1] for value in settings.api_key.values()), settings.password)
         return cls(client.ApiClient(settings))
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._api.rest_client.pool_manager.clear()
+
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """One object, or one page. Raises SourceError naming the path and what came back."""
-        answer = json.loads(self._read(path, query))
+        try:
+            answer = json.loads(self._read(path, query))
+        except ValueError:
+            answer = None
         if not isinstance(answer, dict):
-            raise SourceError("bad-answer", f"GET {path} of {self.host} gave no object.")
+            raise SourceError(
+                "bad-answer",
+                f"GET {path} of {self.host} gave no JSON object.",
+                "Is it the API server that answers there, or a proxy?",
+            )
         return answer
 
     def list(self, path: str, **query: Any) -> list[dict[str, Any]]:
@@ -112,20 +132,28 @@ class KubernetesClient:
         try:
             response = self._api.call_api(*request, _request_timeout=TIMEOUT)
             body: bytes = response.read()
-        except urllib3.exceptions.TimeoutError:
-            raise SourceError(
-                "timeout", f"{self.host} did not answer GET {path} in time."
-            ) from None
         except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
-            reason = getattr(error, "reason", None) or error
-            raise SourceError(
-                "unreachable",
-                f"GET {path}: the API server {self.host} cannot be reached: {reason}.",
-                "Open the runbook for an unreachable cluster.",
-            ) from None
+            raise self._silence(path, error) from None
         if not 200 <= response.status < 300:
             raise self._refusal(path, response.status, body)
         return body
+
+    def _silence(self, path: str, error: Exception) -> SourceError:
+        from urllib3.exceptions import NewConnectionError, TimeoutError
+
+        # A refused connection and an unknown name are, to urllib3, timeouts too.
+        if isinstance(error, TimeoutError) and not isinstance(error, NewConnectionError):
+            return SourceError(
+                "timeout",
+                f"{self.host} did not answer GET {path} in time.",
+                "Is the API server overloaded, or the way to it closed?",
+            )
+        return SourceError(
+            "unreachable",
+            f"GET {path}: the API server {self.host} cannot be reached: "
+            f"{getattr(error, 'reason', None) or error}.",
+            "Open the runbook for an unreachable cluster.",
+        )
 
     def _refusal(self, path: str, status: int, body: bytes) -> SourceError:
         try:

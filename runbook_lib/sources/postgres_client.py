@@ -48,9 +48,13 @@ def connect(database: Database, host: str) -> Iterator[Any]:
             "forbidden", f"{where}: {_said(error)}", f"GRANT pg_monitor TO {database.user};"
         ) from None
     except psycopg.errors.QueryCanceled as error:
-        raise SourceError("timeout", f"{where}: {_said(error)}") from None
+        raise SourceError(
+            "timeout", f"{where}: {_said(error)}", "Is the server busy, or something locked?"
+        ) from None
     except psycopg.Error as error:
-        raise SourceError("bad-answer", f"{where}: {_said(error)}") from None
+        raise SourceError(
+            "bad-answer", f"{where}: {_said(error)}", "Ask by hand with the command."
+        ) from None
     finally:
         session.close()
 
@@ -59,9 +63,14 @@ def _refusal(where: str, error: Any) -> SourceError:
     """Tell a full server, a wrong password and an unreachable host apart."""
     said = _said(error)
     if getattr(error, "sqlstate", None) == NO_SLOT_LEFT or any(
-        phrase in said for phrase in ("too many clients", "connection slots are reserved")
+        phrase in said
+        for phrase in ("too many clients", "too many connections", "connection slots are reserved")
     ):
-        return SourceError("refused", f"Postgres at {where} has no slot left: {said}")
+        return SourceError(
+            "refused",
+            f"Postgres at {where} has no slot left: {said}",
+            "Open the runbook of RDS connection exhaustion.",
+        )
     if "authentication" in said or "password" in said or "pg_hba" in said:
         return SourceError(
             "unauthenticated",

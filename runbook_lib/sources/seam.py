@@ -86,15 +86,15 @@ class Live:
         """See `Answers`. The data is redacted and holds JSON types only."""
         limit = probe.seconds or self._config.limits.probe_seconds
         began, sampled_at = time.monotonic(), datetime.now(UTC)
-        data, error = _within(limit, probe, lambda: probe.ask(self._sources, **params))
+        data, error = _within(limit, probe, lambda: _plain(probe.ask(self._sources, **params)))
         return Answer(
             probe=probe.name,
             params=self._redactor.clean(params),
-            data=self._redactor.clean(json.loads(json.dumps(data, default=str))),
+            data=self._redactor.clean(data),
             error=error and Failure(**self._redactor.clean(error.model_dump())),
             sampled_at=sampled_at,
             seconds=round(time.monotonic() - began, 3),
-            command=self._redactor.text(probe.command(self._config, **params)),
+            command=self._redactor.text(_command(probe, self._config, params)),
         )
 
 
@@ -135,21 +135,39 @@ def read_recording(path: Path) -> list[Answer]:
     Raises FileNotFoundError if nothing is there, ValueError if what is there is no recording.
     """
     if path.is_dir():
-        files = sorted((path / "evidence").glob("*.json"))
+        # A dot begins the name of what a killed run was still writing.
+        files = sorted((path / "evidence").glob("[!.]*.json"))
         if not files:
             raise FileNotFoundError(f"{path} holds no recorded answers (evidence/*.json).")
         return [Answer.model_validate_json(file.read_text()) for file in files]
     import yaml  # only case files need it
 
-    case = yaml.safe_load(path.read_text())
-    if not isinstance(case, dict) or "answers" not in case:
-        raise ValueError(f"{path} is no recording: it has no `answers`.")
-    common = {"sampled_at": case.get("sampled_at")}
-    return [Answer.model_validate(common | answer) for answer in case["answers"]]
+    try:
+        case = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    answers = case.get("answers") if isinstance(case, dict) else None
+    if not isinstance(answers, list) or not all(isinstance(one, dict) for one in answers):
+        raise ValueError(f"{path} is no recording: it has no list of `answers`.")
+    common = {"sampled_at": case["sampled_at"]} if "sampled_at" in case else {}
+    return [Answer.model_validate(common | answer) for answer in answers]
 
 
 def _key(name: str, params: dict[str, Any]) -> str:
     return name + json.dumps(params, sort_keys=True, default=str)
+
+
+def _plain(data: Any) -> Any:
+    """The data as JSON types only, every text writable: JSON lets lone surrogates pass."""
+    text = json.dumps(data, default=str, ensure_ascii=False)
+    return json.loads(text.encode(errors="replace"))
+
+
+def _command(probe: Probe, config: Config, params: dict[str, Any]) -> str:
+    try:
+        return probe.command(config, **params)
+    except Exception as error:  # noqa: BLE001  a hint that breaks must not cost the answer
+        return f"# no command: that of {probe.name} broke ({type(error).__name__}: {error})"
 
 
 def _within(seconds: float, probe: Probe, ask: Callable[[], Any]) -> tuple[Any, Failure | None]:
