@@ -14,3 +14,13 @@ def platform() -> Iterator[Platform]:
     """A healthy practice platform; a test that breaks it heals it."""
     with Platform.start() as running:
         yield running
+
+
+@pytest.fixture
+def connected(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    """The practice platform, and this process' environment pointing at it and nothing else."""
+    for name in ("RUNBOOK_REPLAY", "RUNBOOK_RUN_FOLDER", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in platform.env.items():
+        monkeypatch.setenv(name, value)
+    return platform
