@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Behaviour:
     delay: float = 0.0
 
 
-class Server:
+class Server(ABC):
     """One aiohttp application on a loopback port that it keeps when stopped and started."""
 
     def __init__(self) -> None:
@@ -50,8 +51,9 @@ class Server:
     def listening(self) -> bool:
         return self._runner is not None
 
+    @abstractmethod
     def routes(self) -> list[web.RouteDef]:
-        raise NotImplementedError
+        """What it answers."""
 
     async def start(self) -> None:
         from aiohttp import web
