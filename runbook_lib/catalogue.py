@@ -14,6 +14,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 # Nothing is greater than nan, so a limit of nan would call everything healthy.
 TYPES: dict[str, Any] = {"str": str, "int": int, "float": FiniteFloat, "bool": bool}
 REQUIRED = "..."
+QUANTITIES = ("_percent", "_seconds", "_minutes", "_days")
 
 
 class Refused(Exception):
@@ -61,6 +62,11 @@ class Runbook:
                 )
             found.append(Parameter(one["name"], kind, one["default"], one["help"]))
         return found
+
+
+def ids() -> set[str]:
+    """The ids of all runbooks, without reading them."""
+    return {path.stem for path in folder().rglob("*.ipynb")}
 
 
 def folder() -> Path:
@@ -128,11 +134,15 @@ def check_parameters(runbook: Runbook, given: Mapping[str, str]) -> dict[str, An
 
 def _value(runbook: Runbook, parameter: Parameter, text: str) -> Any:
     try:
-        return TypeAdapter(TYPES[parameter.type]).validate_python(text)
+        value = TypeAdapter(TYPES[parameter.type]).validate_python(text)
     except ValidationError:
         raise Refused(
             f"{runbook.id}: {parameter.name} must be {parameter.type}, and {text!r} is not."
         ) from None
+    # A limit out of its range would make everything healthy, or nothing.
+    if parameter.name.endswith(QUANTITIES) and value <= 0:
+        raise Refused(f"{runbook.id}: {parameter.name} must be above 0, and {text!r} is not.")
+    return value
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:

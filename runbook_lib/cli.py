@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,12 +13,16 @@ from rich.table import Table
 from runbook_lib import catalogue
 from runbook_lib.catalogue import Refused
 
+if TYPE_CHECKING:
+    from runbook_lib.report import Report
+
 EXIT_CODES = """
 Exit codes of a run: 0 healthy or recovered, 10 cause found, 11 inconclusive, 2 input refused,
 20 notebook raised, 21 kernel died, 22 time limit, 23 terminated.
 """
 
 FINDINGS = (10, 11)
+FAILED, TERMINATED = 20, 23
 FIELDS = ("id", "title", "section", "severity", "alerts", "time_limit", "related")
 
 app = typer.Typer(
@@ -89,8 +93,11 @@ def run(
     from runbook_lib import runner  # it imports the renderer, which the other commands can spare
     from runbook_lib.report import exit_code
 
-    err.print(f"{runbook.title}: running", markup=False)
-    folder, written = runner.run(runbook, values, output_dir, replay=replay)
+    try:
+        folder, written = runner.run(runbook, values, output_dir, replay=replay)
+    except runner.ReportLost as lost:
+        err.print(f"report lost: {lost}", markup=False)
+        raise typer.Exit(FAILED) from None
     shown = _relative(folder)
     if as_json:
         typer.echo((folder / "report.json").read_text())
@@ -99,8 +106,8 @@ def run(
         for cause in written.verdict.causes:
             out.print(f"  cause: {cause.about}: {cause.summary}", markup=False)
             out.print(f"  next:  {cause.hint}", markup=False)
-        for blind in written.verdict.unknown:
-            out.print(f"  could not look ({blind.id}): {blind.summary}", markup=False)
+        for reason, ids in _blind(written).items():
+            out.print(f"  could not look ({', '.join(ids)}): {reason}", markup=False)
         out.print(f"report: {shown / 'report.html'}", markup=False)
     code = exit_code(written)
     # Whatever was found is fine to a scheduler; a run that died is not.
@@ -109,14 +116,30 @@ def run(
 
 @app.command()
 def report(folder: Path) -> None:
-    """Render a run's report again from its journal, even of a run that was cut off."""
+    """Render a run's report again from its journal, even of a run that was cut off.
+
+    Exits as that run did, or would have.
+    """
     from runbook_lib import report as renderer
 
     if not (folder / "journal.jsonl").is_file():
         raise Refused(f"{folder} is no run: it has no journal.jsonl.")
-    written = renderer.write(folder)
+    try:
+        written = renderer.write(folder)
+        renderer.write_index(folder.resolve().parent)
+    except OSError as error:
+        raise Refused(f"The report cannot be written in {folder}: {error.strerror}.") from None
     out.print(f"{written.verdict.outcome.upper()}: {written.verdict.sentence}", markup=False)
     out.print(f"report: {folder / 'report.html'}", markup=False)
+    raise typer.Exit(renderer.exit_code(written))
+
+
+def _blind(written: Report) -> dict[str, list[str]]:
+    """Why we could not look, each reason once, with the checks that it blinds."""
+    reasons: dict[str, list[str]] = {}
+    for finding in written.verdict.unknown:
+        reasons.setdefault(finding.summary, []).append(finding.id)
+    return {reason: list(dict.fromkeys(ids)) for reason, ids in reasons.items()}
 
 
 def _split(pairs: list[str]) -> dict[str, str]:
@@ -143,3 +166,9 @@ def main() -> None:
     except Refused as refused:
         err.print(f"refused: {refused}", markup=False, highlight=False)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(TERMINATED) from None
+
+
+if __name__ == "__main__":
+    main()

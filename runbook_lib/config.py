@@ -7,6 +7,7 @@ place here: the clients read their own (KUBECONFIG, AWS_*, PGPASSWORD or a passw
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -122,16 +123,27 @@ def find_file() -> Path | None:
     return next((d / FILE_NAME for d in (here, *here.parents) if (d / FILE_NAME).is_file()), None)
 
 
+def variables() -> list[str]:
+    """Every environment variable that sets a name of the configuration."""
+    return [
+        f"RUNBOOK_{section}__{name}".upper()
+        for section, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for name in field.annotation.model_fields
+    ]
+
+
 def _refuse_strays() -> None:
-    """Refuse RUNBOOK_X__Y for a table X that is not there: pydantic-settings passes over it."""
+    """Refuse a variable that is nearly one of ours: pydantic-settings passes over it.
+
+    Only what is near: in a pod, a Service called runbook sets RUNBOOK_SERVICE_HOST and the like.
+    """
+    known = variables()
     for name in os.environ:
-        prefix, _, rest = name.partition("_")
-        table, nested, _ = rest.partition("__")
-        if prefix == "RUNBOOK" and nested and table.lower() not in Config.model_fields:
-            raise ConfigError(
-                f"{name} sets a name of [{table.lower()}], and there is no such table."
-                f" There are {', '.join(Config.model_fields)}."
-            )
+        if not name.startswith("RUNBOOK_") or name in known:
+            continue
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.85):
+            raise ConfigError(f"{name} sets nothing. Did you mean {near[0]}?")
 
 
 def load() -> Config:
@@ -147,7 +159,11 @@ def load() -> Config:
     except SettingsError as error:
         raise ConfigError(f"A RUNBOOK_… variable cannot be read: {error}.") from None
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()]
+        said = {"extra_forbidden": "there is no such name"}
+        faults = [
+            f"{'.'.join(map(str, e['loc']))}: {said.get(e['type'], e['msg'].lower())}"
+            for e in error.errors()
+        ]
         raise ConfigError(
             f"The configuration ({where} and RUNBOOK_… variables) is refused: "
             + "; ".join(faults)

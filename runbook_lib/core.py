@@ -1,38 +1,30 @@
-"""Checks and runs: what a notebook calls.
+"""The two verbs: checks and actions, and judging and planning on what their probes answered.
 
 A check is a name, one probe (or a few) and one judge, a pure function from the probes' data and
-some limits to findings. A run asks the probes side by side, journals every finding, and weighs
-them into a verdict.
+some limits to findings. An action is the same with a planner of steps. Nothing here does I/O.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from runbook_lib import display
 from runbook_lib.config import Config
-from runbook_lib.journal import Journal
 from runbook_lib.model import (
     Answer,
     Chart,
     Finding,
-    Status,
+    Plan,
+    Step,
     Table,
-    Verdict,
-    reach_verdict,
     unknown,
     warn,
 )
-from runbook_lib.sources.seam import Answers, Probe
+from runbook_lib.sources.seam import Probe
 
-SHARED_SECONDS = 60.0
 TABLE_ROWS = 50
 
 
@@ -73,6 +65,47 @@ def check(
 
 
 @dataclass(frozen=True)
+class Action:
+    """What would repair a failing check: a planner from the probes' data to steps.
+
+    The planner is as pure as a judge; its risk is said before anything else. Nothing here can
+    apply a plan: its commands are for a person to review.
+    """
+
+    name: str
+    planner: Callable[..., Iterable[Step]]
+    probes: tuple[Probe, ...]
+    repairs: Check
+    risk: str
+
+    @property
+    def __wrapped__(self) -> Callable[..., Iterable[Step]]:
+        """The planner, so that `??` in a notebook shows its source."""
+        return self.planner
+
+
+def action(
+    name: str, *, probe: Probe | tuple[Probe, ...], repairs: Check, risk: str
+) -> Callable[[Callable[..., Iterable[Step]]], Action]:
+    """Make an action of a planner. Fields are those of `Action`."""
+    probes = probe if isinstance(probe, tuple) else (probe,)
+    return lambda planner: Action(name, planner, probes, repairs, risk)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, which shows itself in a notebook. `.plan.steps` is a list."""
+
+    plan: Plan
+
+    def _repr_html_(self) -> str:
+        return display.plan_html(self.plan)
+
+    def __repr__(self) -> str:
+        return display.plan_text(self.plan)
+
+
+@dataclass(frozen=True)
 class Result:
     """What checks found: shows itself in a notebook, and can be explored.
 
@@ -97,142 +130,6 @@ class Result:
 
     def __repr__(self) -> str:
         return display.result_text(self.findings)
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """A run's verdict, which shows itself in a notebook."""
-
-    verdict: Verdict
-
-    def _repr_html_(self) -> str:
-        return display.verdict_html(self.verdict)
-
-    def __repr__(self) -> str:
-        return f"{self.verdict.outcome}: {self.verdict.sentence}"
-
-
-@dataclass
-class _Sample:
-    """An answer of this run, when it was asked for, and which checks have judged it."""
-
-    answer: Answer
-    asked: float
-    judged: set[str]
-
-
-class Run:
-    """One execution of a runbook: asks, journals, and concludes. Made by `start`.
-
-    An answer serves every check that has not judged it yet, for a minute; asking the same check
-    again asks the system again, which is how a fix is verified.
-    """
-
-    def __init__(
-        self,
-        runbook: str,
-        folder: Path,
-        journal: Journal,
-        answers: Answers,
-        config: Config,
-        at_end: Callable[[Journal], None] | None = None,
-    ) -> None:
-        self.runbook, self.folder, self.config = runbook, folder, config
-        self._journal, self._answers, self._at_end = journal, answers, at_end
-        self._samples: dict[str, _Sample] = {}
-        self._latest: dict[str, list[Finding]] = {}
-        self._failed: set[str] = set()
-
-    def check(self, *checks: Check, **arguments: Any) -> Result:
-        """Ask and judge these checks, their probes side by side.
-
-        Arguments go to the probes and judges that have a parameter of that name; what is not
-        given is taken from the configured limits, else from the default. Raises TypeError for
-        an argument that none of them has.
-        """
-        _refuse_unknown(checks, arguments)
-        self._gather(checks, arguments)
-        results = [self._judge(one, arguments) for one in checks]
-        return Result(
-            [f for r in results for f in r.findings],
-            [t for r in results for t in r.tables],
-            [c for r in results for c in r.charts],
-        )
-
-    @property
-    def findings(self) -> list[Finding]:
-        """The latest findings of every check asked so far."""
-        return [f for found in self._latest.values() for f in found]
-
-    def verdict(self) -> Conclusion:
-        """Weigh the findings, journal the verdict, and show it."""
-        verdict = reach_verdict(self.findings)
-        self._journal.append("verdict", verdict=verdict.model_dump(mode="json"))
-        if self._at_end:
-            self._at_end(self._journal)
-        return Conclusion(verdict)
-
-    def _repr_html_(self) -> str:
-        return display.style() + display.banner_html(self.runbook, self.config, self.folder.name)
-
-    def _gather(self, checks: Iterable[Check], arguments: dict[str, Any]) -> None:
-        """Ask every probe that these checks need and that has no fresh answer, side by side."""
-        wanted: dict[str, tuple[Probe, dict[str, Any]]] = {}
-        for one in checks:
-            for probe in one.probes:
-                key, params = _ask_for(probe, arguments)
-                sample = self._samples.get(key)
-                stale = sample is None or time.monotonic() - sample.asked > SHARED_SECONDS
-                if stale or (sample and one.name in sample.judged):
-                    wanted[key] = (probe, params)
-        if not wanted:
-            return
-        # A probe's failure is an answer; what is raised here is that it could not be kept.
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            asked = [pool.submit(self._sample, key, *ask) for key, ask in wanted.items()]
-        for done in asked:
-            done.result()
-
-    def _sample(self, key: str, probe: Probe, params: dict[str, Any]) -> None:
-        asked = time.monotonic()
-        answer = self._answers.answer(probe, params)
-        evidence = self._keep(answer)
-        self._samples[key] = _Sample(answer, asked, set())
-        self._journal.append("probe", **answer.model_dump(mode="json", exclude={"data"}) | evidence)
-
-    def _keep(self, answer: Answer) -> dict[str, str]:
-        """Write the answer beside the report, where a replay finds it."""
-        folder = self.folder / "evidence"
-        folder.mkdir(exist_ok=True)
-        # Nanoseconds keep the order of asking, and two probes never share a file.
-        name = f"{time.time_ns()}-{answer.probe}.json"
-        (folder / f".{name}").write_text(answer.model_dump_json(indent=1))
-        (folder / f".{name}").rename(folder / name)
-        return {"evidence": f"evidence/{name}"}
-
-    def _judge(self, one: Check, arguments: dict[str, Any]) -> Result:
-        samples = [self._samples[_ask_for(probe, arguments)[0]] for probe in one.probes]
-        for sample in samples:
-            sample.judged.add(one.name)
-        result = judge(one, [s.answer for s in samples], self.config, arguments)
-        mine = _arguments_of(one, arguments)
-        # The same check asked about another thing is another question: it supersedes nothing.
-        same = one.name + json.dumps(mine, sort_keys=True, default=str)
-        if same in self._failed:
-            result = _mark_recovered(result)
-        if any(f.status is Status.FAIL for f in result.findings):
-            self._failed.add(same)
-        self._latest[same] = result.findings
-        self._journal.append(
-            "check",
-            check=one.name,
-            arguments=mine,
-            question=one.question,
-            findings=[f.model_dump(mode="json") for f in result.findings],
-            tables=[t.model_dump(mode="json") for t in result.tables],
-            charts=[c.model_dump(mode="json") for c in result.charts],
-        )
-        return result
 
 
 def judge(
@@ -266,6 +163,22 @@ def judge(
     )
 
 
+def plan(
+    one: Action, answers: list[Answer], config: Config, arguments: dict[str, Any] | None = None
+) -> Plan:
+    """Plan on recorded or fresh answers, one for each probe, in their order.
+
+    Missing evidence gives a plan without steps that says why.
+    """
+    about = {"action": one.name, "repairs": one.repairs.name, "risk": one.risk}
+    sampled = answers[0].sampled_at
+    if missing := next((a.error for a in answers if a.error), None):
+        return Plan(**about, blind=missing.message, sampled_at=sampled)
+    given = _limits(config) | (arguments or {}) | {"now": sampled}
+    steps = list(_call(one.planner, [a.data for a in answers], given))
+    return Plan(**about, steps=steps, sampled_at=sampled)
+
+
 _REPORT = "Report this defect with the evidence; look by hand with the command."
 
 
@@ -292,14 +205,6 @@ def _cannot_look(answer: Answer) -> Finding:
     return unknown(about, answer.error.message, hint=answer.error.next)
 
 
-def _mark_recovered(result: Result) -> Result:
-    findings = [
-        f.model_copy(update={"recovered": True}) if f.status is Status.OK else f
-        for f in result.findings
-    ]
-    return Result(findings, result.tables, result.charts)
-
-
 def _tables(one: Check, data: list[Any], given: dict[str, Any]) -> list[Table]:
     rows = _call(one.rows, data, given) if one.rows else []
     if not rows:
@@ -319,30 +224,9 @@ def _call(function: Callable[..., Any], data: list[Any], given: dict[str, Any]) 
     return function(*data, **{name: given[name] for name in names if name in given})
 
 
-def _ask_for(probe: Probe, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The parameters to ask this probe with, defaults left out, and a key for the answer."""
-    params = {
-        name: arguments[name]
-        for name, parameter in probe.params().items()
-        if name in arguments and arguments[name] != parameter.default
-    }
-    return f"{probe.name}{json.dumps(params, sort_keys=True, default=str)}", params
-
-
-def _takes(one: Check) -> set[str]:
-    """The names of the arguments that a check's judge and probes have."""
+def takes(one: Check | Action) -> set[str]:
+    """The names of the arguments that its judge or planner and its probes have."""
     probes = {name for probe in one.probes for name in probe.params()}
     # The first are the data; `now` is when they were sampled, for nobody to choose.
-    judges = list(inspect.signature(one.judge).parameters)[len(one.probes) :]
-    return (probes | set(judges)) - {"now"}
-
-
-def _arguments_of(one: Check, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: arguments[name] for name in sorted(_takes(one) & set(arguments))}
-
-
-def _refuse_unknown(checks: Iterable[Check], arguments: dict[str, Any]) -> None:
-    known = {name for one in checks for name in _takes(one)}
-    if stray := sorted(set(arguments) - known):
-        names = ", ".join(one.name for one in checks)
-        raise TypeError(f"None of the checks {names} takes the argument {', '.join(stray)}.")
+    limits = list(inspect.signature(one.__wrapped__).parameters)[len(one.probes) :]
+    return (probes | set(limits)) - {"now"}

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.model import Chart, Finding, Outcome, Status, Table, Verdict
+from runbook_lib.model import Chart, Finding, Outcome, Plan, Status, Table, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment, Template
@@ -49,6 +49,23 @@ def result_html(
 def verdict_html(verdict: Verdict) -> str:
     """The verdict in large, what is hit, since when, and the next action."""
     return _part("verdict", verdict=verdict, first=first_finding(verdict), hit=what_is_hit(verdict))
+
+
+def plan_html(plan: Plan) -> str:
+    """What an action would do: its risk first, then each step with its command."""
+    return _part("plan", plan=plan)
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan for a terminal."""
+    lines = [f"{plan.action} (plan only; risk: {plan.risk})"]
+    lines += [f"  {plain(step.summary)}: {plain(step.command)}" for step in plan.steps]
+    return "\n".join(lines if plan.steps else [*lines, f"  {plan_empty(plan)}"])
+
+
+def plan_empty(plan: Plan) -> str:
+    """Why a plan has no steps."""
+    return f"Nothing could be planned: {plan.blind}" if plan.blind else "There is nothing to do."
 
 
 def banner_html(runbook: str, config: Config, run: str) -> str:
@@ -196,7 +213,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    helpers = (plain, clock, span, since, times, cell, is_number, is_picture, kind)
+    helpers = (plan_empty, plain, clock, span, since, times, cell, is_number, is_picture, kind)
     made.filters.update({helper.__name__: helper for helper in helpers})
     return made
 

@@ -12,6 +12,7 @@ Events, each with `time` and `event`:
     cell-finished   the same, seconds       cell-failed     the same, error
     probe           probe, params, seconds, evidence (file), sampled_at, error
     check           check, arguments, question, findings, tables, charts
+    plan            plan (what an action would do; nothing of it is done)
     verdict         verdict
     run-ended       exit_code, reason,
                     ending (completed, raised, kernel-died, time-limit or terminated)

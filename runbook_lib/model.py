@@ -131,6 +131,29 @@ class Chart(Plain):
     title: str = ""
 
 
+class Step(Plain):
+    """One change that a plan would make: what it touches, in words, and the command for it."""
+
+    about: str
+    summary: str
+    command: str
+
+
+class Plan(Plain):
+    """What an action would do now. Nothing of it has been done.
+
+    repairs: the check that must turn OK afterwards. risk: what it costs. blind: why nothing could
+    be planned, where the evidence is missing.
+    """
+
+    action: str
+    repairs: str
+    risk: str
+    steps: list[Step] = []
+    blind: str = ""
+    sampled_at: datetime | None = None
+
+
 class Verdict(Plain):
     """What the findings of a run come to.
 

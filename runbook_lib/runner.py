@@ -34,6 +34,10 @@ ENDINGS = {
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
+class ReportLost(Exception):
+    """The run went, and its report could not be written; the message says what it had found."""
+
+
 class _Stopped(Exception):
     """A signal asked this run to end."""
 
@@ -50,7 +54,8 @@ def run(
 
     replay: judge a recording instead of the live systems. time_limit: seconds, else the
     notebook's own. Raises Refused (nothing was written) for an unusable configuration,
-    recording or output folder; everything after that ends in a report.
+    recording or output folder; everything after that ends in a report, or in ReportLost where
+    the disk takes none.
     """
     _refuse_unusable(replay)
     redactor = from_environment()
@@ -62,6 +67,7 @@ def run(
         folder, runbook.id, mode="replay" if replay else "headless", redactor=redactor,
         title=runbook.title, severity=runbook.severity, parameters=values,
     )  # fmt: skip
+    print(f"{runbook.title}: running", file=sys.stderr, flush=True)
     try:
         with _on_signals(_stop):
             ending, reason = _supervise(
@@ -71,9 +77,13 @@ def run(
         ending, reason = "terminated", str(stopped)
     # A second Ctrl-C must not cost the report.
     with _on_signals(signal.SIG_IGN):
-        journal.append("run-ended", ending=ending, reason=reason)
-        written = report.write(folder)
-        report.write_index(outputs)
+        try:
+            journal.append("run-ended", ending=ending, reason=reason)
+            written = report.write(folder)
+            report.write_index(outputs)
+        except OSError as error:
+            said = report.summarise(folder).verdict.sentence
+            raise ReportLost(f"{said} No report in {folder}: {error.strerror}.") from None
     return folder, written
 
 
@@ -85,8 +95,10 @@ def _refuse_unusable(replay: Path | None) -> None:
     if replay:
         try:
             read_recording(replay)
-        except (OSError, ValueError) as error:
-            raise Refused(f"The recording {replay} cannot be used: {error}") from None
+        except OSError as error:
+            raise Refused(f"The recording {replay} cannot be read: {error.strerror}.") from None
+        except ValueError as error:
+            raise Refused(f"{replay} is no recording: {error}") from None
 
 
 def _supervise(
@@ -130,6 +142,8 @@ def _supervise(
             worker.stdin.close()
         execution.kill_kernel(folder)
         shutil.rmtree(sockets, ignore_errors=True)
+    if code < 0:
+        return "kernel-died", f"The worker was killed by signal {-code}; was memory short?"
     if code not in ENDINGS:
         return "raised", f"The worker ended with {code} before the notebook was done."
     return ENDINGS[code], ""

@@ -17,6 +17,7 @@ name: str = "all"  # whom to look at
 count: int = 3  # how many
 share: float = 0.5  # of the whole
 deep: bool = False  # look further
+idle_minutes: float = 5  # how long
 needed: str = ...  # must be given
 """
 
@@ -40,6 +41,7 @@ def test_parameters_are_read_from_the_notebook(runbook: Runbook) -> None:
         "count": ("int", False, "how many"),
         "share": ("float", False, "of the whole"),
         "deep": ("bool", False, "look further"),
+        "idle_minutes": ("float", False, "how long"),
         "needed": ("str", True, "must be given"),
     }
 
@@ -82,6 +84,8 @@ def test_values_have_the_declared_type(
         ({"share": "nan"}, "share must be float"),
         ({"share": "-inf"}, "share must be float"),
         ({"deep": "maybe"}, "deep must be bool"),
+        ({"idle_minutes": "0"}, "idle_minutes must be above 0"),
+        ({"idle_minutes": "-1"}, "idle_minutes must be above 0"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(

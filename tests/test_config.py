@@ -60,8 +60,8 @@ def test_the_file_is_found_above_or_where_the_variable_points(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[database]\nhots = "x"', "database.hots: extra inputs are not permitted"),
-        ("[databse]\nport = 1", "databse: extra inputs are not permitted"),
+        ('[database]\nhots = "x"', "database.hots: there is no such name"),
+        ("[databse]\nport = 1", "databse: there is no such name"),
         ('[database]\nport = "many"', "database.port: input should be a valid integer"),
         ("[database]\nport = 70000", "database.port: input should be less than or equal to 65535"),
         ("[limits]\ncpu_percent = 0", "limits.cpu_percent: input should be greater than 0"),
@@ -92,8 +92,9 @@ def test_several_faults_are_named_together() -> None:
     ("name", "value", "says"),
     [
         ("RUNBOOK_DATABASE__PORT", "many", "database.port: input should be a valid integer"),
-        ("RUNBOOK_DATABASE__HOTS", "x", "database.hots: extra inputs are not permitted"),
-        ("RUNBOOK_DATABSE__HOST", "x", "RUNBOOK_DATABSE__HOST .* no such table"),
+        ("RUNBOOK_DATABASE__HOTS", "x", "Did you mean RUNBOOK_DATABASE__HOST?"),
+        ("RUNBOOK_DATABSE__HOST", "x", "Did you mean RUNBOOK_DATABASE__HOST?"),
+        ("RUNBOOK_CLUSTER_NAME", "x", "Did you mean RUNBOOK_CLUSTER__NAME?"),
         ("RUNBOOK_DATABASE", "not json", "RUNBOOK_… variable cannot be read.*database"),
         ("RUNBOOK_LIMITS__CPU_PERCENT", "nan", "limits.cpu_percent: input should be"),
         ("RUNBOOK_CONFIG", "/nowhere/runbook.toml", "names /nowhere/runbook.toml.* no such file"),

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import core, journal
+from runbook_lib import core, journal, runs
 from runbook_lib.config import Config
-from runbook_lib.core import Check, Run, check, judge
+from runbook_lib.core import Check, check, judge
 from runbook_lib.journal import Journal
 from runbook_lib.model import Answer, Failure, Finding, Outcome, Status, fail, ok
+from runbook_lib.runs import Run
 from runbook_lib.sources.redaction import Redactor
 from runbook_lib.sources.seam import Live, Probe
 
@@ -83,7 +84,7 @@ def test_the_same_check_asks_again_and_another_shares_the_answer(start: Start) -
 def test_an_answer_is_shared_for_a_while_only(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core, "SHARED_SECONDS", -1)
+    monkeypatch.setattr(runs, "SHARED_SECONDS", -1)
     house = Thermometer(21)
     run = start(house)
     run.check(WARM)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from runbook_lib.config import Config
-from runbook_lib.core import Check, Result, Run
+from runbook_lib.core import Check, Result
 from runbook_lib.journal import Journal
 from runbook_lib.model import Answer, fail, ok
+from runbook_lib.runs import Run
 from runbook_lib.sources.redaction import MASK, Redactor
 from runbook_lib.sources.seam import (
     Answers,
@@ -208,11 +209,12 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, text: str, says: str) -
 def test_a_torn_piece_of_evidence_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "1-a.json").write_text('{"probe": "a", "da')
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError, match=r"1-a\.json is no recorded answer: .*json"):
         read_recording(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["", "absent"])
-def test_a_recording_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(FileNotFoundError, match=name or "holds no recorded answers"):
-        read_recording(tmp_path / name)
+def test_a_recording_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"):
+        read_recording(tmp_path / "absent")
+    with pytest.raises(ValueError, match="holds no recorded answers"):
+        read_recording(tmp_path)

@@ -84,10 +84,14 @@ SHAPES: list[tuple[Probe, dict[str, Any], set[str]]] = [
         {"status", "class", "multi_az", "storage_gb", "pending", "parameter_groups"},
     ),
     (aws.database_metric, {}, {"metric", "points"}),
-    (postgres.sessions, {}, {"refused", "slots", "sessions", "limits"}),
+    (postgres.sessions, {}, {"refused", "refused_by", "slots", "sessions", "limits"}),
     (postgres.reachable, {}, {"reached", "version", "kind", "reason"}),
     (services.critical, {}, {"name", "namespace", "exists", "selector", "ready", "not_ready"}),
-    (services.database, {}, {"reached", "version", "kind", "reason", "slots", "used"}),
+    (
+        services.database,
+        {},
+        {"reached", "version", "kind", "reason", "slots", "used", "tried_from"},
+    ),
     (
         prometheus.alerts,
         {},
@@ -289,7 +293,7 @@ def test_nobody_listening_is_unreachable(
 
 
 @pytest.mark.parametrize("whose", ["ROLE mlflow", "DATABASE mlflow"])
-def test_a_limit_of_the_role_or_database_is_a_refusal(
+def test_a_limit_of_the_role_or_database_is_a_refusal_of_its_own(
     connected: Platform, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     monkeypatch.setenv("RUNBOOK_DATABASE__USER", "mlflow")
@@ -297,17 +301,75 @@ def test_a_limit_of_the_role_or_database_is_a_refusal(
     with limited(connected, whose):
         found = data(postgres.sessions)
         reached = data(postgres.reachable)
-    assert "too many connections for" in found["refused"]
+    assert found["refused"] == ""
+    kind, name = whose.split()
+    assert (found["refused_by"]["kind"], found["refused_by"]["name"]) == (kind.lower(), name)
+    assert "too many connections for" in found["refused_by"]["said"]
     assert (reached["reached"], reached["kind"]) == (False, "refused")
+
+
+@contextmanager
+def ungranted(platform: Platform, name: str, password: str) -> Iterator[None]:
+    """A role that may log in and is a member of nothing."""
+    with superuser(platform) as session:
+        role = sql.Identifier(name)
+        session.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password))
+        try:
+            yield
+        finally:
+            session.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def test_a_role_that_may_not_see_others_does_not_take_a_full_server_for_an_empty_one(
+    connected: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without pg_monitor other roles' rows are there, but not known for clients'."""
+    monkeypatch.setenv("RUNBOOK_DATABASE__USER", "onlooker")
+    monkeypatch.setenv("PGPASSWORD", "onlookers-password")
+    with ungranted(connected, "onlooker", "onlookers-password"):
+        found = failure(postgres.sessions)
+        seen = data(services.database)
+    assert (found.kind, found.next) == ("forbidden", "GRANT pg_monitor TO onlooker;")
+    assert "may not see other roles' sessions" in found.message
+    assert (seen["reached"], seen["slots"], seen["used"]) == (True, {}, None)
+
+
+def test_a_superuser_sees_all(connected: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_DATABASE__USER", "postgres")
+    monkeypatch.setenv("PGPASSWORD", connected.passwords["postgres"])
+    assert "mlflow" in {one["role"] for one in data(postgres.sessions)["sessions"]}
+
+
+@pytest.mark.parametrize(
+    ("container", "expected"),
+    [
+        ({"env": [{"name": "DB_POOL_SIZE", "value": "5"}]}, (1, 5, 10)),
+        ({"command": ["gunicorn", "-w", "4"], "args": ["app"]}, (4, None, 10)),
+        ({"args": ["server", "--workers=3"]}, (3, None, 10)),
+        ({"command": ["sh", "-c", "exec gunicorn --workers 2 app"]}, (2, None, 10)),
+        ({"args": ["--workers", "2"], "env": [{"name": "WEB_CONCURRENCY", "value": "6"}]},
+         (6, None, 10)),
+    ],
+)  # fmt: skip
+def test_a_pool_is_read_from_environment_and_command(
+    container: dict[str, Any], expected: tuple[int, int | None, int]
+) -> None:
+    spec = {"replicas": 2, "template": {"spec": {"containers": [container]}}}
+    found = pools.declared({"metadata": {"name": "api"}, "spec": spec}, {})
+    assert (found["workers"], found["pool_size"], found["max_overflow"]) == expected
+
+
+def superuser(platform: Platform) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host=platform.env["PGHOST"], port=platform.env["PGPORT"], dbname="postgres",
+        user="postgres", password=platform.passwords["postgres"], autocommit=True,
+    )  # fmt: skip
 
 
 @contextmanager
 def limited(platform: Platform, whose: str) -> Iterator[None]:
     """A role or a database without a connection to give, except to a superuser."""
-    with psycopg.connect(
-        host=platform.env["PGHOST"], port=platform.env["PGPORT"], dbname="postgres",
-        user="postgres", password=platform.passwords["postgres"], autocommit=True,
-    ) as session:  # fmt: skip
+    with superuser(platform) as session:
         session.execute(sql.SQL(f"ALTER {whose} CONNECTION LIMIT 0"))
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,6 +62,7 @@ def test_a_database_with_room(sources: Sources) -> None:
     found = services.database.ask(sources)
     assert found["reached"] and found["version"]
     assert 0 < found["used"] < usable_slots(found)
+    assert found["tried_from"] == socket.gethostname()
 
 
 @pytest.mark.usefixtures("leaking")

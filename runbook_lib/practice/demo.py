@@ -7,9 +7,9 @@ secret of the platform stands in the outputs, else with 1.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from runbook_lib.practice import faults
 from runbook_lib.practice.platform import Platform
 from runbook_lib.report import Report
 
+Done = tuple[Path, Report]
 console = Console(soft_wrap=True, highlight=False)
 
 
@@ -33,9 +34,7 @@ def main(outputs: Path = Path("outputs")) -> int:
         health = finished("health-check", outputs)
         pointed = [r for r in points_at(health[1]) if r in expected]
         say(f"\nIt points at {', '.join(pointed) or 'no runbook'}. Running them side by side:")
-        with ThreadPoolExecutor(2) as pool:
-            done = pool.map(lambda runbook: finished(runbook, outputs), pointed)
-            reports = dict(zip(pointed, done, strict=True))
+        reports = side_by_side(pointed, outputs)
         missed = [r for r, words in expected.items() if not named(reports.get(r), words)]
         leaked = leaks(outputs, platform.secrets)
     tell(health, reports, outputs)
@@ -64,11 +63,35 @@ def broken(platform: Platform) -> dict[str, list[str]]:
     }
 
 
-def finished(name: str, outputs: Path) -> tuple[Path, Report]:
-    """Run one runbook headlessly and say how it ended."""
+def finished(name: str, outputs: Path) -> Done:
+    """Run one runbook headlessly and say how it ended. Raises KeyboardInterrupt if it was ended."""
     folder, report = runner.run(catalogue.find(name), {}, outputs)
+    if report.ending == "terminated":
+        raise KeyboardInterrupt
     say(f"  {name}: [bold]{report.verdict.outcome}[/bold]")
     return folder, report
+
+
+def side_by_side(names: list[str], outputs: Path) -> dict[str, Done]:
+    """Run several runbooks at once, each by the command line; none outlives this call."""
+    command = [sys.executable, "-m", "runbook_lib.cli", "run", "--json", "--output-dir"]
+    running = {
+        name: subprocess.Popen([*command, str(outputs), name], stdout=subprocess.PIPE, text=True)
+        for name in names
+    }
+    reports = {}
+    try:
+        for name, one in running.items():
+            printed, _ = one.communicate()
+            report = Report.model_validate_json(printed)
+            say(f"  {name}: [bold]{report.verdict.outcome}[/bold]")
+            reports[name] = (outputs / report.run, report)
+    finally:
+        for one in running.values():
+            if one.poll() is None:
+                one.terminate()
+                one.communicate()
+    return reports
 
 
 def points_at(report: Report) -> list[str]:
@@ -78,7 +101,7 @@ def points_at(report: Report) -> list[str]:
     return [r for r in dict.fromkeys(f.runbook for f in failing) if r in known]
 
 
-def named(done: tuple[Path, Report] | None, words: list[str]) -> bool:
+def named(done: Done | None, words: list[str]) -> bool:
     """Whether one cause of the report has all these words in what it is about or says."""
     if done is None:
         return False
@@ -93,9 +116,7 @@ def leaks(outputs: Path, secrets: list[str]) -> list[str]:
     return [str(p) for p in files if any(v in p.read_bytes() for v in values)]
 
 
-def tell(
-    health: tuple[Path, Report], reports: dict[str, tuple[Path, Report]], outputs: Path
-) -> None:
+def tell(health: Done, reports: dict[str, Done], outputs: Path) -> None:
     """Print what was found and where to look."""
     say("\n[bold]What was found[/bold]")
     for runbook, (folder, report) in {"health-check": health, **reports}.items():
@@ -119,4 +140,8 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:2])))
+    try:
+        sys.exit(main(*map(Path, sys.argv[1:2])))
+    except KeyboardInterrupt:
+        say("Stopped; nothing of it is left running.")
+        sys.exit(130)

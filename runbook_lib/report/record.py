@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from runbook_lib.display import by_urgency, span
-from runbook_lib.model import Chart, Failure, Finding, Plain, Status, Table, Verdict
+from runbook_lib.model import Chart, Failure, Finding, Plain, Plan, Status, Table, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -84,6 +84,7 @@ class Report(Plain):
     checks: list[Asked] = Field(default_factory=list)
     cells: list[Cell] = Field(default_factory=list)
     probes: list[Probed] = Field(default_factory=list)
+    plans: list[Plan] = Field(default_factory=list)
     timeline: list[Moment] = Field(default_factory=list)
     unreadable: list[int] = Field(default_factory=list)
 

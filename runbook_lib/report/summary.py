@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from runbook_lib import journal
 from runbook_lib.display import by_urgency, utc
-from runbook_lib.model import Outcome, Plain, Status, Verdict, reach_verdict
+from runbook_lib.model import Outcome, Plain, Plan, Status, Verdict, reach_verdict
 from runbook_lib.report.notebook import headings
 from runbook_lib.report.record import Asked, Cell, Moment, Probed, Report
 
@@ -73,6 +73,7 @@ class _Reading:
         self.cells: list[Cell] = []
         self.cells_total = 0
         self.probes: list[Probed] = []
+        self.plans: list[Plan] = []
         self.unreadable: list[int] = []
 
     def take(self, event: dict[str, Any]) -> None:
@@ -98,6 +99,8 @@ class _Reading:
                 self.probes.append(Probed(**_known(Probed, fields)))
             case "check":
                 self.asked.append(Asked(**_known(Asked, fields), time=time))
+            case "plan":
+                self.plans.append(Plan.model_validate(fields["plan"]))
             case "verdict":
                 Verdict.model_validate(fields["verdict"])
                 self.decided = time
@@ -146,6 +149,7 @@ class _Reading:
             checks=checks,
             cells=_all_cells(self.cells, self.cells_total, titles),
             probes=self.probes,
+            plans=self.plans,
             unreadable=self.unreadable,
         )
         verdict = _truth(report, decided=self.decided is not None)

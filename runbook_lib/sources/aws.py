@@ -66,6 +66,32 @@ def _refusal(what: str, code: str, said: str) -> tuple[str, str, str]:
     return "bad-answer", message, "Ask again in a minute; see AWS's own health dashboard."
 
 
+@probe(
+    lambda config: (
+        f"aws eks describe-nodegroup --cluster-name {config.cluster.name}"
+        f" --nodegroup-name {config.cluster.node_group} --region {config.cluster.region}"
+    )
+)
+def node_group(sources: Sources) -> dict[str, Any]:
+    """The EKS node group: {name, status, scaling: {minSize, maxSize, desiredSize},
+    issues: [{code, message, resources}]}. Source: eks:DescribeNodegroup.
+    """
+    cluster = sources.config.cluster
+    with asking(f"eks:DescribeNodegroup of {cluster.node_group}"):
+        group = sources.aws("eks").describe_nodegroup(
+            clusterName=cluster.name, nodegroupName=cluster.node_group
+        )["nodegroup"]
+    return {
+        "name": group["nodegroupName"],
+        "status": group["status"],
+        "scaling": group.get("scalingConfig", {}),
+        "issues": [
+            {"code": i["code"], "message": i["message"], "resources": i.get("resourceIds", [])}
+            for i in group.get("health", {}).get("issues", [])
+        ],
+    }
+
+
 def _rds_command(config: Config) -> str:
     name = config.database.instance
     return f"aws rds describe-db-instances --db-instance-identifier {name}"

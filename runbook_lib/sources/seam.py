@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from runbook_lib.config import Config
 from runbook_lib.model import Answer, Failure
 from runbook_lib.sources.redaction import Redactor
@@ -132,25 +134,42 @@ def read_recording(path: Path) -> list[Answer]:
     """The answers kept in a run's folder (`evidence/*.json`) or in a case file (YAML).
 
     A case may leave out `sampled_at` of an answer: then it is the case's `sampled_at`.
-    Raises FileNotFoundError if nothing is there, ValueError if what is there is no recording.
+    Raises OSError if it cannot be read, ValueError if what is there is no recording.
     """
     if path.is_dir():
         # A dot begins the name of what a killed run was still writing.
         files = sorted((path / "evidence").glob("[!.]*.json"))
         if not files:
-            raise FileNotFoundError(f"{path} holds no recorded answers (evidence/*.json).")
-        return [Answer.model_validate_json(file.read_text()) for file in files]
+            raise ValueError("it holds no recorded answers (evidence/*.json).")
+        return [_recorded(file.name, file.read_text()) for file in files]
     import yaml  # only case files need it
 
     try:
         case = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
+        line = f", line {error.problem_mark.line + 1}" if hasattr(error, "problem_mark") else ""
+        raise ValueError(f"it is not valid YAML{line}.") from None
     answers = case.get("answers") if isinstance(case, dict) else None
     if not isinstance(answers, list) or not all(isinstance(one, dict) for one in answers):
-        raise ValueError(f"{path} is no recording: it has no list of `answers`.")
+        raise ValueError("it has no list of `answers`.")
     common = {"sampled_at": case["sampled_at"]} if "sampled_at" in case else {}
-    return [Answer.model_validate(common | answer) for answer in answers]
+    return [
+        _recorded(f"answer {number}", common | answer)
+        for number, answer in enumerate(answers, start=1)
+    ]
+
+
+def _recorded(what: str, given: str | dict[str, Any]) -> Answer:
+    try:
+        if isinstance(given, str):
+            return Answer.model_validate_json(given)
+        return Answer.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise ValueError(
+            f"{what} is no recorded answer: {where}: {first['msg'].lower()}."
+        ) from None
 
 
 def _key(name: str, params: dict[str, Any]) -> str:
