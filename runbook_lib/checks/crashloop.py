@@ -12,6 +12,7 @@ from typing import Any
 
 from runbook_lib import charts_pods
 from runbook_lib.checks import crashloop_findings as say
+from runbook_lib.checks import crashloop_unjudged as unjudged
 from runbook_lib.checks.crashloop_causes import Explained, explain
 from runbook_lib.checks.crashloop_pods import (
     crash_of,
@@ -19,10 +20,11 @@ from runbook_lib.checks.crashloop_pods import (
     exit_words,
     grouped,
     restart_points,
+    unreported,
     words_for,
 )
 from runbook_lib.core import check
-from runbook_lib.model import Chart, Finding, ok
+from runbook_lib.model import Chart, Finding, ok, unknown
 from runbook_lib.sources import workloads
 
 PODS = "pods"
@@ -99,23 +101,37 @@ def _line_name(pod: dict[str, Any], status: dict[str, Any]) -> str:
     chart=_restart_chart,
 )
 def crash_looping(
-    pods: list[dict[str, Any]], events: dict[str, Any], now: datetime, since_minutes: int = 60
-) -> Iterator[Finding]:
+    pods: list[dict[str, Any]], events: dict[str, Any], now: datetime, since_minutes: int = 60,
+    namespace: str = "", name: str = "",
+) -> Iterator[Finding]:  # fmt: skip
     """No container crash-loops.
 
     Crash-looping: it cannot start, it waits in back-off, or it restarted twice or more and has
     not stayed up for ten minutes since (then the kubelet forgets the back-off).
     """
+    if not pods:
+        # Said here for all checks of this notebook: what rests on no pod at all is not healthy.
+        yield unjudged.nothing_asked(namespace, name)
+        return
+    silent = unreported(pods, now)
+    yield from (unjudged.unreported(group, now) for group in silent)
     groups = grouped(crashes(pods, now, events["events"]))
     for group in groups:
         yield say.loop(group, pods, now)
     past = [say.past(pod, status, now, since_minutes) for pod, status in _restarted(pods, now)]
     yield from (one for one in past if one)
-    if not groups:
-        count = sum(len(workloads.statuses(pod)) for pod in pods)
+    if groups:
+        return
+    count = sum(len(workloads.statuses(pod)) for pod in pods)
+    if count:
         starting = sum(_is_starting(pod) for pod in pods)
         more = f"; {starting} still within the time that their startup probe gives" * bool(starting)
         yield ok(PODS, f"None of {count} containers in {len(pods)} pods crash-loops{more}.")
+    elif not silent:
+        summary = f"None of {len(pods)} pods has a container that could be judged."
+        yield unknown(
+            PODS, summary, hint="Look again once they have started, or see why they failed."
+        )
 
 
 def _is_starting(pod: dict[str, Any]) -> bool:
@@ -136,10 +152,11 @@ def _judge(
 ) -> Iterator[Finding]:
     """One finding for each workload with this cause; UNKNOWN where it could not be looked for.
 
-    hidden_by: what kinds of blindness hide this cause (`Explained.blind`).
+    hidden_by: what kinds of blindness hide this cause (`Explained.blind`); a pod that is long in
+    creation, though all was read, is worth a look.
     """
     said = [finding(one, now) for one in found if one.cause == cause]
-    said += [say.blind(one, now) for one in found if one.blind in hidden_by]
+    said += [unjudged.blind(one, now) for one in found if one.blind in hidden_by]
     yield from said or [ok(PODS, fine)]
 
 
@@ -155,7 +172,7 @@ def missing_configuration(
     """
     found = explain(pods, logs, referred, events, now)
     said = [say.missing(one, now) for one in found if one.cause == "missing-configuration"]
-    said += [say.cannot_tell(one, now) for one in found if one.missing and one.missing.unread]
+    said += [unjudged.cannot_tell(one, now) for one in found if one.missing and one.missing.unread]
     yield from said or [ok(PODS, "No pod fails for want of a Secret, a ConfigMap or a key.")]
 
 
@@ -240,7 +257,7 @@ def liveness_kill(
     """
     found = explain(pods, logs, referred, events, now)
     fine = "No container is killed by a probe."
-    yield from _judge("liveness-kill", fine, say.killed, found, now, ("killed",))
+    yield from _judge("liveness-kill", fine, say.killed, found, now, ("killed", "ended"))
 
 
 @check("dependency-down", probe=EVIDENCE)
@@ -273,7 +290,8 @@ def volume_unusable(
     """
     found = explain(pods, logs, referred, events, now)
     fine = "No pod fails for a volume that is full, read-only, forbidden or not mountable."
-    yield from _judge("volume-unusable", fine, say.volume, found, now, ("log", "init log"))
+    hidden_by = ("log", "init log", "creating")
+    yield from _judge("volume-unusable", fine, say.volume, found, now, hidden_by)
 
 
 @check("process-finishes", probe=EVIDENCE)
@@ -287,7 +305,7 @@ def process_finishes(
     """
     found = explain(pods, logs, referred, events, now)
     fine = "No container's process ends with exit code 0 and is started again."
-    yield from _judge("process-finishes", fine, say.finishes, found, now)
+    yield from _judge("process-finishes", fine, say.finishes, found, now, ("ended",))
 
 
 @check("init-container-failing", probe=EVIDENCE)

@@ -11,7 +11,14 @@ from typing import Any
 from runbook_lib.checks import crashloop_config, crashloop_logs
 from runbook_lib.checks.crashloop_config import Missing
 from runbook_lib.checks.crashloop_logs import Dependency
-from runbook_lib.checks.crashloop_pods import CREATING, Crash, crashes, creating, is_about
+from runbook_lib.checks.crashloop_pods import (
+    CREATING,
+    PATIENCE,
+    Crash,
+    crashes,
+    creating,
+    is_about,
+)
 
 _NOT_EXECUTABLE = re.compile(
     r"(?i)exec:|executable file not found|exec format error|no such file or directory"
@@ -25,8 +32,9 @@ _RECENT = timedelta(minutes=10)
 class Explained:
     """Crashes of one container of one workload with the same cause.
 
-    cause: "" where it could not be told; then `blind` is the kind of blindness (log, init log or
-    killed), `why` its reason, and `missing` may name what is suspected. log: one of their logs.
+    cause: "" where it could not be told; then `blind` is the kind of blindness (log, init log,
+    killed, ended, or creating), `why` its reason ("" where all was read and nothing tells), and
+    `missing` may name what is suspected. log: one of their logs.
     left_out: how many containers' logs, of all that crash, were not asked for.
     """
 
@@ -93,19 +101,34 @@ def _explain(
         return Explained([crash], "missing-configuration", lines, missing=missing)
     if crash.waiting == CREATING:
         mount = _recent(crash, events, now, "FailedMount", "FailedAttachVolume")
-        return Explained([crash], "volume-unusable", event=mount) if mount else None
+        if mount:
+            return Explained([crash], "volume-unusable", event=mount, missing=missing)
+        return _still_creating(crash, missing, events, now)
     if by_status:
         return Explained([crash], by_status, lines)
     if kill := _kill(crash, events):
         return Explained([crash], "liveness-kill", lines, event=kill)
     if crash.code in _KILLED or (crash.code == 0 and _unseen(crash, events)):
-        return Explained([crash], "", lines, "killed", _unseen(crash, events), missing)
+        blind = "ended" if crash.code == 0 else "killed"
+        return Explained([crash], "", lines, blind, _unseen(crash, events), missing)
     if crash.code == 0:
         return Explained([crash], "process-finishes", lines)
     if log is None:
         blind = "init log" if crash.init else "log"
         return Explained([crash], "", [], blind, no_log, missing)
     return _by_log(crash, log, missing)
+
+
+def _still_creating(
+    crash: Crash, missing: Missing | None, events: dict[str, Any], now: datetime
+) -> Explained | None:
+    """A pod that no event explains: nothing yet while it is young, later a blindness."""
+    if crash.since and now - crash.since < PATIENCE:
+        return None
+    why = events["unread"].get(crash.namespace, "")
+    if missing and not why:  # the events are silent about a volume, the object itself is unread
+        return Explained([crash], "", missing=missing)
+    return Explained([crash], "", [], "creating", why, missing)
 
 
 def _by_status(crash: Crash) -> str:

@@ -98,7 +98,8 @@ def find(crash: Crash, log: list[str] | None, referred: list[dict[str, Any]]) ->
         return said
     lacking = _lacking(crash, referred)
     if crash.waiting == CREATING:
-        return next((one for one in lacking if not one.env and not one.unread), None)
+        # What is known not to be there comes before what could not be read.
+        return min(lacking, key=lambda one: bool(one.unread), default=None)
     if crash.code in (None, 0):
         return None
     if log is None:

@@ -18,7 +18,7 @@ from runbook_lib.checks.crashloop_pods import (
     scale,
     words_for,
 )
-from runbook_lib.model import Finding, fail, ok, unknown, warn
+from runbook_lib.model import Finding, fail, ok, warn
 from runbook_lib.sources import workloads
 
 RECOVERED_DAYS = 7  # an older crash is history, not a recovery worth a report
@@ -99,25 +99,6 @@ def _failing(one: Explained, now: datetime, why: str, hint: str, **fields: Any) 
     )
 
 
-def blind(one: Explained, now: datetime) -> Finding:
-    worst = one.crashes[0]
-    if one.blind != "killed":
-        summary = f"Why {worst.who} crashes is in its previous log, which cannot be read: {one.why}"
-        hint = "Grant get on pods/log to this identity, or read the log where logs are collected."
-        command = logs_command(worst)
-    else:
-        summary = f"{worst.who} ended with {exit_words(worst)} without OOMKilled, and {one.why}"
-        hint = (
-            "Look for SystemOOM and evictions on its node, for what may send it signals, and at "
-            "the pod's events with an identity that may list them."
-        )
-        command = describe(worst)
-    return unknown(
-        worst.about, f"{summary.rstrip('.')} {scale(one.crashes, now)}.", hint=hint,
-        evidence=evidence(one.crashes), command=command, since=first_since(one.crashes),
-    )  # fmt: skip
-
-
 def missing(one: Explained, now: datetime) -> Finding:
     missing = one.missing
     assert missing is not None
@@ -129,20 +110,6 @@ def missing(one: Explained, now: datetime) -> Finding:
         evidence=more if missing.exists else {},
         command=missing.command or describe(one.crashes[0]),
     )  # fmt: skip
-
-
-def cannot_tell(one: Explained, now: datetime) -> Finding:
-    missing, who = one.missing, one.crashes[0].who
-    assert missing is not None
-    return unknown(
-        one.crashes[0].about,
-        f"Whether {who} crash-loops for want of {missing.key or 'a key'} in {missing.kind} "
-        f"{missing.namespace}/{missing.name}, {missing.need}, cannot be told: "
-        f"{missing.unread.rstrip('.')} {scale(one.crashes, now)}.",
-        hint="Look at the key names by hand; never print the values.",
-        evidence=evidence(one.crashes, one.log),
-        command=missing.command,
-    )
 
 
 def command(one: Explained, now: datetime) -> Finding:

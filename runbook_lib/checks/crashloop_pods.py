@@ -13,6 +13,7 @@ from runbook_lib.sources import workloads
 SIGNALS = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV",
            13: "SIGPIPE", 15: "SIGTERM"}  # fmt: skip
 CREATING = "ContainerCreating"
+PATIENCE = timedelta(minutes=5)  # what a pod may take until its containers are there
 SHOWN_LINES = 12
 SHOWN_PODS = 5
 
@@ -77,6 +78,22 @@ def creating(pods: list[dict[str, Any]]) -> list[Crash]:
         for pod in pods
         if workloads.is_creating(pod)
     ]
+
+
+def unreported(pods: list[dict[str, Any]], now: datetime) -> list[list[dict[str, Any]]]:
+    """Pods that should run and have, past their patience, no container status to judge by; those
+    of one workload together.
+    """
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for pod in pods:
+        created = pod["metadata"].get("creationTimestamp")
+        young = created and now - workloads.time_of(created) < PATIENCE
+        over = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        if not (
+            workloads.statuses(pod) or young or over or pod["metadata"].get("deletionTimestamp")
+        ):
+            groups[workloads.workload(pod)].append(pod)
+    return list(groups.values())
 
 
 def crash_of(

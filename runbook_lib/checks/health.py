@@ -29,7 +29,7 @@ from runbook_lib.checks.health_pods import (
 )
 from runbook_lib.checks.nodes_common import moment
 from runbook_lib.core import check
-from runbook_lib.model import Finding, Status, fail, ok, warn
+from runbook_lib.model import Finding, Status, fail, ok, unknown, warn
 from runbook_lib.sources import kubernetes, services
 from runbook_lib.sources.workloads import statuses, workload
 
@@ -108,6 +108,14 @@ def pods_healthy(
 
     Read from container statuses: `Running` may be 0/1, and restarts of last month hurt nobody.
     """
+    if not pods:
+        return [
+            unknown(
+                "pods",
+                "The cluster has no pod at all, as far as this identity sees: nothing was judged.",
+                hint="A working cluster runs its own pods too. Is it the right cluster?",
+            )
+        ]
     found = _troubled(pods, now, patience_minutes)
     if not found:
         return [ok("pods", _calm(pods), evidence={"pods": len(pods)})]

@@ -25,10 +25,26 @@ def _scope(namespace: str) -> str:
 
 @probe(lambda config, **_: "kubectl cluster-info")
 def reachable(sources: Sources) -> dict[str, Any]:
-    """The API server's version and readiness: {host, version, ready}. Health check, point 1."""
+    """The API server's version and readiness: {host, version, ready}. Health check, point 1.
+
+    ready: "ok", or what the server says that it is not ready for.
+    """
     version = sources.kubernetes.get("/version")
-    ready = sources.kubernetes.text("/readyz")
+    try:
+        ready = sources.kubernetes.text("/readyz")
+    except SourceError as error:
+        # A server that is not ready says so with status 500: that is an answer, no silence.
+        not_ready = f"GET /readyz of {sources.kubernetes.host} gave 500: "
+        if not str(error).startswith(not_ready):
+            raise
+        ready = _failing_lines(str(error).removeprefix(not_ready))
     return {"host": sources.kubernetes.host, "version": version["gitVersion"], "ready": ready}
+
+
+def _failing_lines(said: str) -> str:
+    """What /readyz says is wrong: its lines with [-], or all of it where it has none."""
+    failing = [line for line in said.splitlines() if line.startswith("[-]")]
+    return "\n".join(failing) or f"/readyz gave status 500: {said}"
 
 
 @probe(lambda config, **_: "kubectl get nodes -o wide; kubectl describe nodes")

@@ -97,9 +97,13 @@ def time_of(text: str) -> datetime:
 
 
 def is_creating(pod: dict[str, Any]) -> bool:
-    """Whether a container waits to be created, which it does while a volume is missing."""
-    reasons = (one.get("state", {}).get("waiting", {}).get("reason") for one in statuses(pod))
-    return not pod["metadata"].get("deletionTimestamp") and "ContainerCreating" in reasons
+    """Whether a container waits to be created, which it does while a volume is missing.
+
+    With init containers the kubelet calls all of them PodInitializing until the first one starts.
+    """
+    reasons = {one.get("state", {}).get("waiting", {}).get("reason") for one in statuses(pod)}
+    waits = "ContainerCreating" in reasons or reasons == {"PodInitializing"}
+    return waits and not pod["metadata"].get("deletionTimestamp")
 
 
 def references(pod: dict[str, Any]) -> list[dict[str, Any]]:
