@@ -14,7 +14,8 @@ from runbook_lib.core import check
 from runbook_lib.model import Finding, Status, fail, ok, unknown, warn
 from runbook_lib.sources import http, prometheus, services
 
-ALWAYS_FIRING = ("Watchdog", "InfoInhibitor")
+WATCHDOG = "Watchdog"
+ALWAYS_FIRING = (WATCHDOG, "InfoInhibitor")
 EXTERNAL = "not-reachable-externally"
 EXHAUSTED = "rds-connection-exhaustion"
 _FREE_SLOTS = (
@@ -52,6 +53,14 @@ def alerts_quiet(alerts: list[dict[str, Any]]) -> Iterable[Finding]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for one in _firing(alerts):
         groups[one["name"], one["severity"]].append(one)
+    if not any(a["name"] == WATCHDOG and a["state"] == "firing" for a in alerts):
+        silent = unknown(
+            "alerts",
+            f"{WATCHDOG} does not fire, though kube-prometheus always lets it: the rules are not"
+            " loaded, or this is another Prometheus.",
+            hint="Look at the address of Prometheus, and at its /rules.",
+        )
+        return [silent, *(_alert(*key, group) for key, group in groups.items())]
     if not groups:
         left_out = sum(a["name"] in ALWAYS_FIRING for a in alerts)
         return [ok("alerts", "No alert fires.", evidence={"always firing, left out": left_out})]
@@ -188,13 +197,14 @@ def database_reachable(answer: dict[str, Any], connections_percent: float = 80) 
 
     An open port is not enough: a server without a free slot refuses every new client.
     """
+    where = f"tried from {answer['tried_from']}" if answer.get("tried_from") else "tried from here"
     if answer["reached"]:
-        return _slots(answer, connections_percent)
+        return _slots(answer, connections_percent, where)
     evidence = {"kind": answer["kind"]}
     if answer["kind"] == "refused":
         return fail(
             "database",
-            answer["reason"],
+            f"{answer['reason']} ({where})",
             hint=_FREE_SLOTS,
             evidence=evidence,
             runbook=EXHAUSTED,
@@ -202,7 +212,7 @@ def database_reachable(answer: dict[str, Any], connections_percent: float = 80) 
     if any(sign in answer["reason"] for sign in _TURNED_AWAY):
         return fail(
             "database",
-            f"Postgres lets nobody in: {answer['reason']}",
+            f"Postgres lets nobody in ({where}): {answer['reason']}",
             hint="Is the instance stopped, or restarting? See its status and its last events: "
             "aws rds describe-db-instances; aws rds describe-events. Do not reboot it yet.",
             evidence=evidence,
@@ -210,24 +220,29 @@ def database_reachable(answer: dict[str, Any], connections_percent: float = 80) 
         )
     return unknown(
         "database",
-        f"From this machine Postgres cannot be reached: {answer['reason']}",
+        f"From this machine Postgres cannot be reached ({where}): {answer['reason']}",
         hint="A laptop outside the VPC cannot reach it while pods can: try from a pod, then look "
         "at its security group.",
         evidence=evidence,
     )
 
 
-def _slots(answer: dict[str, Any], connections_percent: float) -> Finding:
+def _slots(answer: dict[str, Any], connections_percent: float, where: str) -> Finding:
     """We may have come in by a reserved slot, which says nothing of ordinary clients."""
-    let_in = f"Postgres {answer['version']} lets a client in"
+    let_in = f"Postgres {answer['version']} lets a client in ({where})"
     if not answer["slots"]:
-        return ok("database", f"{let_in}; its slots cannot be counted: {answer['reason']}")
+        return unknown(
+            "database",
+            f"{let_in}, but whether ordinary ones find a slot is unseen: {answer['reason']}",
+            hint="GRANT pg_monitor TO our role, to count the slots that are taken.",
+        )
     used, usable = answer["used"], usable_slots(answer)
     evidence = {"used": used, "usable": usable, **answer["slots"]}
     if used >= usable:
         return fail(
             "database",
-            f"Postgres refuses ordinary clients: all {usable} slots that they may use are taken.",
+            f"Postgres refuses ordinary clients: all {usable} slots that they may use are taken"
+            f" ({where}).",
             hint=_FREE_SLOTS,
             evidence=evidence,
             runbook=EXHAUSTED,

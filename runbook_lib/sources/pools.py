@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from runbook_lib.sources.clients import Sources
@@ -11,30 +12,33 @@ from runbook_lib.sources.seam import probe
 POOL_SIZE = ("DB_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE")
 OVERFLOW = ("DB_MAX_OVERFLOW", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW")
 WORKERS = ("WEB_CONCURRENCY", "GUNICORN_WORKERS", "MLFLOW_WORKERS")
+SQLALCHEMY_OVERFLOW = 10  # QueuePool's max_overflow when it is not set
+_WORKERS_FLAG = re.compile(r"(?:^|\s)(?:-w\s*|--workers[\s=]+)(\d+)(?=\s|$)")
 
 
 @probe(
     lambda config: (
         f"kubectl get deploy,configmap -n {config.namespaces.platform} -o yaml"
-        " | grep -iE 'replicas:|POOL_SIZE|MAX_OVERFLOW|CONCURRENCY|WORKERS'"
+        " | grep -iE 'replicas:|POOL_SIZE|MAX_OVERFLOW|CONCURRENCY|WORKERS|-w'"
     )
 )
 def database_pools(sources: Sources) -> list[dict[str, Any]]:
     """The pools that Deployments of the platform's namespace declare:
     [{deployment, replicas, workers, pool_size, max_overflow}].
 
-    Only Deployments that set a pool size are listed; workers is 1 and max_overflow 0 where they
-    are not set. Runbook: RDS Connection Exhaustion, solution 3.
+    pool_size is None where none is set. workers (from the environment, else -w or --workers of
+    the command) is 1 where none is set, max_overflow SQLAlchemy's 10. Runbook: RDS Connection
+    Exhaustion, solution 3.
     """
     namespace = sources.config.namespaces.platform
     listed = sources.kubernetes.list(f"/apis/apps/v1/namespaces/{namespace}/deployments")
     maps = sources.kubernetes.list(f"/api/v1/namespaces/{namespace}/configmaps")
     values = {one["metadata"]["name"]: one.get("data") or {} for one in maps}
-    pools = [_pool(deployment, values) for deployment in listed]
-    return [pool for pool in pools if pool["pool_size"] is not None]
+    return [declared(deployment, values) for deployment in listed]
 
 
-def _pool(deployment: dict[str, Any], maps: dict[str, dict[str, str]]) -> dict[str, Any]:
+def declared(deployment: dict[str, Any], maps: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """One Deployment's entry in `database_pools`; maps is {ConfigMap: {key: value}}."""
     containers = deployment["spec"]["template"]["spec"]["containers"]
     env: dict[str, str] = {}
     for container in containers:
@@ -42,10 +46,16 @@ def _pool(deployment: dict[str, Any], maps: dict[str, dict[str, str]]) -> dict[s
     return {
         "deployment": deployment["metadata"]["name"],
         "replicas": deployment["spec"].get("replicas", 1),
-        "workers": _first(env, WORKERS, 1),
+        "workers": _first(env, WORKERS, _workers_of(containers)),
         "pool_size": _first(env, POOL_SIZE, None),
-        "max_overflow": _first(env, OVERFLOW, 0),
+        "max_overflow": _first(env, OVERFLOW, SQLALCHEMY_OVERFLOW),
     }
+
+
+def _workers_of(containers: list[dict[str, Any]]) -> int:
+    """The most workers that a container's command line asks for, or 1."""
+    lines = (" ".join([*(c.get("command") or []), *(c.get("args") or [])]) for c in containers)
+    return max((int(n) for line in lines for n in _WORKERS_FLAG.findall(line)), default=1)
 
 
 def _environment(container: dict[str, Any], maps: dict[str, dict[str, str]]) -> dict[str, str]:

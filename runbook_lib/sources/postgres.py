@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from runbook_lib.config import Config
 from runbook_lib.sources.clients import Sources
 from runbook_lib.sources.seam import SourceError, probe
 
+# Without this role, pg_stat_activity hides other roles' backend_type, and with it their sessions.
+_SEES_ALL = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_all"
+# The server names whose limit it is; "no slot left" names nobody.
+_LIMIT_OF = re.compile(r'too many connections for (role|database) "(.+)"')
 # Grouping by state alone lumps background processes under NULL; only client backends hold slots.
 _SESSIONS = """
 SELECT pid, datname AS database, usename AS role, application_name AS application,
@@ -52,29 +57,37 @@ def psql(config: Config, sql: str) -> str:
 def sessions(sources: Sources) -> dict[str, Any]:
     """Who holds the connection slots. Runbook: RDS Connection Exhaustion.
 
-    {refused, slots: {setting: count}, sessions: [{pid, database, role, application, client,
-    state, wait, connected_seconds, state_seconds, transaction_seconds, query_seconds,
+    {refused, refused_by, slots: {setting: count}, sessions: [{pid, database, role, application,
+    client, state, wait, connected_seconds, state_seconds, transaction_seconds, query_seconds,
     blocked_by, query}], limits: [{kind: role|database, name, connections}]}.
-    `refused` is the server's sentence when it has no slot left even for us; then the rest is
-    empty. That refusal is evidence, so it is an answer and no error.
+    `refused` is the server's sentence when it has no slot left even for us. `refused_by` is
+    {kind: role|database, name, said} when a limit of our role or of the database keeps us out,
+    else None. Either way the rest is empty: a refusal is evidence, so it is an answer and no
+    error. Raises SourceError (forbidden) for a role that may not see other roles' sessions.
     """
     try:
         with sources.postgres() as session:
+            if not session.execute(_SEES_ALL).fetchone()["sees_all"]:
+                user = sources.config.database.user
+                raise SourceError(
+                    "forbidden",
+                    f"{user} may not see other roles' sessions in pg_stat_activity.",
+                    f"GRANT pg_monitor TO {user};",
+                )
             rows = session.execute(_SESSIONS).fetchall()
             slots = session.execute(_SLOTS).fetchall()
             limits = session.execute(_LIMITS).fetchall()
     except SourceError as error:
         if error.kind != "refused":
             raise
-        return {"refused": str(error), "slots": {}, "sessions": [], "limits": []}
-    if any(row["state"] is None and "insufficient" in (row["query"] or "") for row in rows):
-        raise SourceError(
-            "forbidden",
-            f"{sources.config.database.user} may not see other roles' sessions.",
-            f"GRANT pg_monitor TO {sources.config.database.user};",
-        )
+        said = str(error)
+        limit = _LIMIT_OF.search(said)
+        by = {"kind": limit[1], "name": limit[2], "said": said} if limit else None
+        empty: dict[str, Any] = {"slots": {}, "sessions": [], "limits": []}
+        return {"refused": "" if by else said, "refused_by": by, **empty}
     return {
         "refused": "",
+        "refused_by": None,
         "slots": {row["name"]: row["value"] for row in slots},
         "sessions": [{k: _plain(v) for k, v in row.items()} for row in rows],
         "limits": limits,

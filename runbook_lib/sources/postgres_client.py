@@ -9,7 +9,7 @@ from typing import Any
 from runbook_lib.config import Database
 from runbook_lib.sources.seam import SourceError
 
-NO_SLOT_LEFT = "53300"
+TOO_MANY_CONNECTIONS = "53300"  # a full server, or a role or database at its own limit
 _OPTIONS = (
     "-c default_transaction_read_only=on -c statement_timeout=5000 -c lock_timeout=1000"
     " -c idle_in_transaction_session_timeout=10000"
@@ -60,9 +60,15 @@ def connect(database: Database, host: str) -> Iterator[Any]:
 
 
 def _refusal(where: str, error: Any) -> SourceError:
-    """Tell a full server, a wrong password and an unreachable host apart."""
+    """Tell a full server, a limit of our own, a wrong password and an unreachable host apart."""
     said = _said(error)
-    if getattr(error, "sqlstate", None) == NO_SLOT_LEFT or any(
+    if "too many connections for" in said:
+        return SourceError(
+            "refused",
+            f"Postgres at {where} is at a limit of its own: {said}",
+            "Open the runbook of RDS connection exhaustion.",
+        )
+    if getattr(error, "sqlstate", None) == TOO_MANY_CONNECTIONS or any(
         phrase in said
         for phrase in ("too many clients", "too many connections", "connection slots are reserved")
     ):

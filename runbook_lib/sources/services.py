@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from runbook_lib.sources import postgres
@@ -42,11 +43,13 @@ def critical(sources: Sources) -> list[dict[str, Any]]:
 def database(sources: Sources) -> dict[str, Any]:
     """Whether the database lets in us, and ordinary clients too. Health check, point 9.
 
-    As `postgres.reachable` (reached, version, kind, reason), with slots {setting: count} and
-    used: the sessions of clients. A role that may not see other sessions gives no slots, and why
-    in `reason`: it comes in by an ordinary slot, as those who may use a reserved one see all.
+    As `postgres.reachable` (reached, version, kind, reason), with slots {setting: count},
+    used: the sessions of clients, and tried_from: this machine. A role that may not see other
+    sessions gives no slots, and why in `reason`. It may still have come in by a reserved slot
+    (pg_use_reserved_connections lets see nothing), so that says nothing of ordinary clients.
     """
-    found = postgres.reachable.ask(sources) | {"slots": {}, "used": None}
+    here: dict[str, Any] = {"slots": {}, "used": None, "tried_from": socket.gethostname()}
+    found = postgres.reachable.ask(sources) | here
     if not found["reached"]:
         return found
     try:
@@ -55,8 +58,9 @@ def database(sources: Sources) -> dict[str, Any]:
         if error.kind != "forbidden":
             raise
         return found | {"reason": str(error)}
-    if stats["refused"]:
-        return found | {"reached": False, "kind": "refused", "reason": stats["refused"]}
+    refused = stats["refused"] or (stats["refused_by"] or {}).get("said")
+    if refused:
+        return found | {"reached": False, "kind": "refused", "reason": refused}
     return found | {"slots": stats["slots"], "used": len(stats["sessions"])}
 
 
