@@ -161,7 +161,13 @@ def _usage(
             hint="Is its kubelet up? kubectl logs -n kube-system deploy/metrics-server",
         )
     sampled = moment(used.get("timestamp"))
-    if sampled and now - sampled > STALE:
+    if sampled is None:
+        return unknown(
+            about,
+            f"The figures for node {name} do not say when they were taken.",
+            hint="Look at metrics-server before you trust any of them.",
+        )
+    if now - sampled > STALE:
         return unknown(
             about,
             f"The figures for node {name} are {span(now - sampled)} old.",
@@ -222,9 +228,8 @@ def disk_space(stats: list[dict[str, Any]], disk_percent: float = 85) -> Iterato
     calm = 0
     for one in stats:
         found = _disk(one, disk_percent)
-        calm += found is None
-        if found:
-            yield found
+        calm += not found
+        yield from found
     if calm:
         yield ok(
             "nodes",
@@ -232,24 +237,28 @@ def disk_space(stats: list[dict[str, Any]], disk_percent: float = 85) -> Iterato
         )
 
 
-def _disk(one: dict[str, Any], disk_percent: float) -> Finding | None:
+def _disk(one: dict[str, Any], disk_percent: float) -> list[Finding]:
+    """What is wrong with this node's filesystems, and which of the two cannot be read."""
     name, filled = one["node"], _filled(one)
     about = f"node/{name}"
     command = f'kubectl get --raw "/api/v1/nodes/{name}/proxy/stats/summary"'
-    if filled["disk"] is None:
-        why = one.get("error") or "its kubelet reports no size of its filesystem"
-        return unknown(
-            about,
-            f"The disk of node {name} cannot be read: {why}",
-            hint="See it on the node by Session Manager: df -h.",
-            command=command,
+    found = []
+    if blind := [kind for kind, value in filled.items() if value is None]:
+        why = one.get("error") or "its kubelet reports no size of it."
+        found.append(
+            unknown(
+                about,
+                f"The {' and the '.join(blind)} of node {name} cannot be read: {why}",
+                hint="See it on the node by Session Manager: df -h.",
+                command=command,
+            )
         )
     full = {kind: value for kind, value in filled.items() if (value or 0) > disk_percent}
     if not full:
-        return None
+        return found
     worst = max(value or 0 for value in full.values())
     shown = " and ".join(f"{value:.0f} % of its {kind}" for kind, value in full.items())
-    return Finding(
+    bad = Finding(
         status=Status.FAIL if worst >= CRITICAL_PERCENT else Status.WARN,
         about=about,
         summary=f"Node {name} has used {shown} (limit {disk_percent:g} %).",
@@ -258,3 +267,4 @@ def _disk(one: dict[str, Any], disk_percent: float) -> Finding | None:
         command=command,
         runbook=NODES,
     )
+    return [bad, *found]

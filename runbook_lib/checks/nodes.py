@@ -323,6 +323,15 @@ def lease_stale(
         if none
         else []
     )
+    if ahead := [name for name, seconds in ages.items() if seconds < -HEARTBEAT_SECONDS]:
+        missing.append(
+            unknown(
+                "leases",
+                f"The Lease of {some(ahead)} lies {age(-min(ages.values()))} in the future: "
+                "this machine's clock is behind, so no heartbeat's age can be told.",
+                hint="Compare `date -u` here with a pod's.",
+            )
+        )
     found = [
         fail(
             f"node/{name}",

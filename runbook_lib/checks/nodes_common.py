@@ -49,6 +49,15 @@ def absent(node: str) -> Finding:
     )
 
 
+def no_pods(what: str) -> Finding:
+    """A cluster has system pods at least: an empty list is no evidence that none is ill."""
+    return unknown(
+        "pods",
+        f"The API lists no pod at all, so {what} cannot be looked for.",
+        hint="May this identity list pods in every namespace? kubectl auth can-i list pods -A",
+    )
+
+
 def condition(node: Node, kind: str) -> dict[str, Any]:
     """The node's condition of this type, or an empty dict where it does not report it."""
     found = node.get("status", {}).get("conditions") or []

@@ -6,7 +6,7 @@ it, and show it before the condition turns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runbook_lib import charts_nodes
@@ -35,18 +35,24 @@ from runbook_lib.sources import kubernetes
 # nodefs.inodesFree<5%. Source: node-pressure eviction. Its configuration may say otherwise.
 EVICTS_AT = {"nodefs": 90.0, "imagefs": 85.0}
 EVICTS_AT_INODES = 95.0
+ONE_DISK = 0.05
 _PRUNE = "crictl rmi --prune on the node frees unused images (it runs containerd, not docker)"
 
 
 @dataclass(frozen=True)
 class Filesystem:
-    """One of the kubelet's filesystems, in bytes. images: what image layers take of it."""
+    """One of the kubelet's filesystems, in bytes.
+
+    images: what image layers take of it; None where they lie elsewhere, or nobody knows.
+    shared: whether nodefs and imagefs are one disk; None where only one of them can be read.
+    """
 
     kind: str
     capacity: float
     available: float
     inodes_percent: float | None
     images: float | None
+    shared: bool | None
 
     @property
     def percent(self) -> float:
@@ -72,11 +78,27 @@ def filesystems(summary: dict[str, Any]) -> list[Filesystem]:
     nodefs = summary.get("fs") or {}
     imagefs = (summary.get("runtime") or {}).get("imageFs") or {}
     images = imagefs.get("usedBytes")
-    shared = _size(nodefs) == _size(imagefs)
-    found = [_filesystem("nodefs", nodefs, images if shared else None)]
-    if not shared:
-        found.append(_filesystem("imagefs", imagefs, images))
-    return sorted((f for f in found if f), key=lambda one: -one.percent)
+    node, image = _filesystem("nodefs", nodefs, None), _filesystem("imagefs", imagefs, images)
+    if not node or not image:
+        return [one for one in (node, image) if one]
+    if not _are_one(node, image):
+        found = [replace(node, shared=False), replace(image, shared=False)]
+        return sorted(found, key=lambda one: -one.percent)
+    fuller = min(node, image, key=lambda one: one.available)
+    return [replace(fuller, kind="nodefs", images=images, shared=True)]
+
+
+def _are_one(node: Filesystem, image: Filesystem) -> bool:
+    """Both figures of one disk are taken seconds apart: as large, and nearly as full."""
+    apart = abs(node.available - image.available)
+    return node.capacity == image.capacity and apart <= ONE_DISK * node.capacity
+
+
+def _missing(summary: dict[str, Any]) -> str:
+    """Which of the two filesystems the summary does not tell; empty where it tells both."""
+    runtime = summary.get("runtime") or {}
+    told = {"nodefs (fs)": summary.get("fs"), "imagefs (runtime.imageFs)": runtime.get("imageFs")}
+    return " and ".join(kind for kind, fs in told.items() if not _filesystem(kind, fs or {}, None))
 
 
 def _size(fs: dict[str, Any]) -> tuple[Any, Any]:
@@ -89,7 +111,7 @@ def _filesystem(kind: str, fs: dict[str, Any], images: float | None) -> Filesyst
         return None
     inodes, free = fs.get("inodes"), fs.get("inodesFree")
     percent = 100 * (inodes - free) / inodes if inodes and free is not None else None
-    return Filesystem(kind, capacity, available, percent, images)
+    return Filesystem(kind, capacity, available, percent, images, shared=None)
 
 
 def disk_rows(
@@ -143,10 +165,16 @@ def disk_pressure(
     picked = pick(nodes, node)
     if not picked:
         return [absent(node)]
-    stats = lacking(stats, "fs figures", filesystems)
-    entries = {name_of(one): entry for one, entry in known(nodes, stats, node)}
+    readable = lacking(stats, "fs figures", filesystems)
+    entries = {name_of(one): entry for one, entry in known(nodes, readable, node)}
     found = [f for one in picked if (f := _disk(one, entries.get(name_of(one)), disk_percent))]
-    bad = grouped(found, "nodes are short of disk") + unreadable(stats, picked, "disk figures")
+    halves = [
+        {"node": one["node"], "error": f"the summary has no {missing}."}
+        if "error" not in one and (missing := _missing(one["summary"]))
+        else one
+        for one in stats
+    ]
+    bad = grouped(found, "nodes are short of disk") + unreadable(halves, picked, "disk figures")
     return bad or [ok("nodes", f"Disks of {len(picked)} nodes are below {disk_percent:g} %.")]
 
 
@@ -183,7 +211,7 @@ def _disk(node: Node, entry: dict[str, Any] | None, limit: float) -> Finding | N
     level = fail if pressed or full else warn
     return level(
         about(node),
-        f"{said}.",
+        f"{said}{_fillers(worst, entry)}.",
         hint=_free_it(worst, entry),
         since=since,
         evidence=_shares(worst, entry),
@@ -203,6 +231,13 @@ def _by_disk(entry: dict[str, Any]) -> list[dict[str, Any]]:
     )
 
 
+def _fillers(fs: Filesystem, entry: dict[str, Any]) -> str:
+    """What takes the space, as far as the kubelet tells."""
+    told = [] if fs.images is None else [f"images and layers take {gib(fs.images)} of it"]
+    told += [f"{pod['pod']} wrote {gib(pod['disk_bytes'])}" for pod in _by_disk(entry)[:1]]
+    return f"; {', '.join(told)}" if told else ""
+
+
 def _free_it(fs: Filesystem, entry: dict[str, Any]) -> str:
     """What to clear, by who holds the larger share."""
     used, pods = fs.capacity - fs.available, _by_disk(entry)
@@ -212,6 +247,8 @@ def _free_it(fs: Filesystem, entry: dict[str, Any]) -> str:
             "own layer): mend that and set an ephemeral-storage limit. Pruning images will "
             "not help for long."
         )
+    if fs.images is None and fs.shared is not False:
+        return "See on the node what grew: df -h; sudo du -xhd1 /var. Do not delete files by hand."
     if fs.images is None:
         return (
             "Images are on another filesystem, so pruning them does not help: find what grew "
@@ -226,11 +263,17 @@ def _free_it(fs: Filesystem, entry: dict[str, Any]) -> str:
     )
 
 
+def _images(fs: Filesystem) -> str:
+    if fs.images is not None:
+        return gib(fs.images)
+    return "on another filesystem" if fs.shared is False else "not told"
+
+
 def _shares(fs: Filesystem, entry: dict[str, Any]) -> dict[str, Any]:
     shares: dict[str, Any] = {
         "filesystem": fs.kind,
         "used": f"{gib(fs.capacity - fs.available)} of {gib(fs.capacity)}",
-        "images": "on another filesystem" if fs.images is None else gib(fs.images),
+        "images": _images(fs),
         "pods wrote most": {pod["pod"]: gib(pod["disk_bytes"]) for pod in _by_disk(entry)[:3]},
     }
     if fs.inodes_percent is not None:

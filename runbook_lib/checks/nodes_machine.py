@@ -112,13 +112,24 @@ def ec2_status(nodes: list[Node], instances: list[dict[str, Any]], node: str = "
     A failed system check is AWS's hardware or network; a failed instance check is the machine's
     own kernel, memory or network settings.
     """
-    named = _rows_of(nodes, instances, node)
-    if not named:
+    picked = pick(nodes, node)
+    if not picked:
         return [absent(node)]
+    elsewhere = {name_of(one) for one in picked if _is_elsewhere(one)}
+    named = [r for r in _rows_of(nodes, instances, node) if r["node"] not in elsewhere]
+    untold = {name_of(one) for one in picked} - elsewhere - {row["node"] for row in named}
+    named += [{"node": name, "error": "EC2's answer leaves it out."} for name in sorted(untold)]
     found = [f for row in named if (f := _ec2_finding(row))]
-    return grouped(found, "instances are not sound in EC2's eyes") or [
-        ok("instances", f"EC2 runs all {len(named)} instances; their status checks pass.")
-    ]
+    said = f"EC2 runs all {len(named)} instances; their status checks pass."
+    if elsewhere:
+        said += f" No instances of EC2, so not judged: {some(sorted(elsewhere))}."
+    return grouped(found, "instances are not sound in EC2's eyes") or [ok("instances", said)]
+
+
+def _is_elsewhere(node: Node) -> bool:
+    """Whether another provider than AWS runs the machine: `eks-hybrid:///…`, `kind://…`."""
+    provider = node["spec"].get("providerID") or "aws"
+    return not provider.startswith("aws")
 
 
 def _is_sound(row: dict[str, Any]) -> bool:
@@ -251,7 +262,8 @@ def kubelet_log(
     picked = pick(nodes, node)
     if not picked:
         return [absent(node)]
-    if not [one for one in picked if is_troubled(one)]:
+    troubled = [name_of(one) for one in picked if is_troubled(one)]
+    if not troubled:
         return [ok("nodes", "No node is in trouble, so no kubelet's log was read.")]
     found: list[Finding] = []
     for one in logs["logs"]:
@@ -264,8 +276,26 @@ def kubelet_log(
                     "shell: aws ssm start-session; journalctl -u kubelet -n 100.",
                 )
             )
+        elif not one["lines"]:
+            found.append(
+                unknown(
+                    f"node/{one['node']}",
+                    f"The kubelet's log of {one['node']} is empty, so it says nothing.",
+                    hint="Is the kubelet's unit named kubelet there? aws ssm start-session; "
+                    "journalctl -u kubelet -n 100.",
+                )
+            )
         else:
             found += _log_findings(one, now, log_minutes)
+    told = {one["node"] for one in logs["logs"]} | set(logs["left_out"])
+    if untold := [name for name in troubled if name not in told]:
+        found.append(
+            unknown(
+                f"nodes ({len(untold)})",
+                f"The kubelet's log of {some(untold)} is not in the answer.",
+                hint="Did it turn bad just now? Run again.",
+            )
+        )
     if logs["left_out"]:
         found.append(
             unknown(

@@ -14,6 +14,7 @@ from runbook_lib.checks.nodes_common import (
     grouped,
     moment,
     name_of,
+    no_pods,
     pick,
     pod_name,
     some,
@@ -24,14 +25,27 @@ from runbook_lib.sources import kubernetes
 from runbook_lib.sources import nodes as source
 
 LABEL = ("k8s-app", "aws-node")
+# The pods of other network plugins' DaemonSets: NAME-7xk2p.
+OTHER_PLUGIN = re.compile(
+    r"(calico-node|canal|cilium|kube-flannel(-ds)?|weave-net|antrea-agent|kube-router)-[a-z0-9]{5}"
+)
 JOINING = timedelta(minutes=3)
+SANDBOX_MINUTES = 15  # a sandbox is tried again every few seconds: older events are history
 NO_ADDRESS = re.compile(
     r"failed to assign an IP address|InsufficientFreeAddresses|no available IP", re.IGNORECASE
+)
+PLUGIN_WORDS = re.compile(r"plugin|cni|network", re.IGNORECASE)
+SANDBOXES = "nodes start no pods for want of a network"
+ADDON = (
+    "Was the vpc-cni add-on removed? aws eks describe-addon --addon-name vpc-cni "
+    "--cluster-name CLUSTER."
 )
 CNI_COMMAND = "kubectl get pods -n kube-system -l k8s-app=aws-node -o wide"
 
 
-def cni_rows(nodes: list[Node], pods: list[dict[str, Any]], node: str = "") -> list[dict[str, Any]]:
+def cni_rows(
+    nodes: list[Node], pods: list[dict[str, Any]], _: list[dict[str, Any]], node: str = ""
+) -> list[dict[str, Any]]:
     """The aws-node pod of each node, the unready first."""
     by_node = _cni_pods(pods)
     rows = [
@@ -53,8 +67,14 @@ def _cni_pods(pods: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
         pod["spec"].get("nodeName", ""): pod
         for pod in pods
-        if (pod["metadata"].get("labels") or {}).get(key) == value
+        if (pod["metadata"].get("labels") or {}).get(key) == value and _is_there(pod)
     }
+
+
+def _is_there(pod: dict[str, Any]) -> bool:
+    """Neither finished nor being deleted: its successor on the node is the one that counts."""
+    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+    return not ended and not pod["metadata"].get("deletionTimestamp")
 
 
 def _containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,49 +98,146 @@ def _why_unready(pod: dict[str, Any]) -> str:
 
 @check(
     "node-cni-not-running",
-    probe=(kubernetes.nodes, kubernetes.pods),
+    probe=(kubernetes.nodes, kubernetes.pods, kubernetes.warnings),
     rows=cni_rows,
     explains=("node-network-not-ready", "pod-addresses-missing", "node-flapping"),
 )
 def cni(
-    nodes: list[Node], pods: list[dict[str, Any]], now: datetime, node: str = ""
+    nodes: list[Node],
+    pods: list[dict[str, Any]],
+    warnings: list[dict[str, Any]],
+    now: datetime,
+    node: str = "",
 ) -> list[Finding]:
-    """A ready aws-node pod runs on every node.
+    """A ready aws-node pod runs on every node, and no new pod waits for its network.
 
     It is the network plugin: without it, no pod on the node gets an address, and a new node never
-    turns Ready.
+    turns Ready. A node that was Ready before stays so: its new pods hang in ContainerCreating.
     """
     picked = pick(nodes, node)
     if not picked:
         return [absent(node)]
+    if not pods:
+        return [no_pods("a network plugin")]
     by_node = _cni_pods(pods)
+    failing = _failing_sandboxes(picked, pods, warnings, now)
     if not by_node:
-        return [_no_plugin(picked)]
+        return grouped(failing, SANDBOXES) + _no_plugin(picked, pods, bool(failing))
     found = [f for one in picked if (f := _cni(one, by_node.get(name_of(one)), now))]
+    told = {finding.about for finding in found}
+    found += [finding for finding in failing if finding.about not in told]
     return grouped(found, "nodes have no working network plugin") or [
         ok("daemonset/kube-system/aws-node", f"aws-node is ready on all {len(picked)} nodes.")
     ]
 
 
-def _no_plugin(picked: list[Node]) -> Finding:
-    thing = "daemonset/kube-system/aws-node"
-    without = [name_of(one) for one in picked if lacks_network(one)]
-    if not without:
-        return ok(thing, "No aws-node here, and no node lacks a network: another plugin serves it.")
-    return fail(
-        thing,
-        f"No aws-node pod runs in this cluster, and {some(without)} wait for a network plugin.",
-        hint="Was the vpc-cni add-on removed? aws eks describe-addon --addon-name vpc-cni "
-        "--cluster-name CLUSTER.",
-        command=CNI_COMMAND,
-    )
+def _no_plugin(picked: list[Node], pods: list[dict[str, Any]], failing: bool) -> list[Finding]:
+    """What is known of the network where no aws-node runs."""
+    thing, own = "daemonset/kube-system/aws-node", [one for one in picked if _needs_plugin(one)]
+    without = [name_of(one) for one in own if lacks_network(one)]
+    if without:
+        return [
+            fail(
+                thing,
+                f"No aws-node pod runs in this cluster, and {some(without)} wait for a network "
+                "plugin.",
+                hint=ADDON,
+                command=CNI_COMMAND,
+            )
+        ]
+    others = {
+        pod["spec"].get("nodeName", ""): pod["metadata"]["name"].rpartition("-")[0]
+        for pod in pods
+        if OTHER_PLUGIN.fullmatch(pod["metadata"]["name"])
+        and _is_there(pod)
+        and not _why_unready(pod)
+    }
+    unserved = [name_of(one) for one in own if name_of(one) not in others]
+    if unserved:
+        return [
+            unknown(
+                thing,
+                f"No aws-node pod runs in this cluster, and no ready pod of another network plugin "
+                f"is seen on {some(unserved)}: a node stays Ready without one, its new pods do "
+                "not start.",
+                hint=ADDON,
+                command=CNI_COMMAND,
+            )
+        ]
+    if failing:
+        return []
+    served = ", ".join(sorted(set(others.values()))) or "the nodes' own (Auto Mode or Fargate)"
+    return [ok(thing, f"No aws-node here; the network plugin is {served}.")]
+
+
+def _failing_sandboxes(
+    picked: list[Node], pods: list[dict[str, Any]], warnings: list[dict[str, Any]], now: datetime
+) -> list[Finding]:
+    """One FAIL for each node whose pending pods get no sandbox, for want other than addresses."""
+    refused = {
+        name: event
+        for name, event in _refused(warnings, now, SANDBOX_MINUTES).items()
+        if not NO_ADDRESS.search(event["message"])
+    }
+    return [
+        fail(
+            f"node/{where}",
+            (
+                f"On {where} the network plugin fails: "
+                if PLUGIN_WORDS.search(refused[names[0]]["message"])
+                else f"On {where} pods get no sandbox: "
+            )
+            + f"{counted(len(names), 'pod')} stuck in ContainerCreating ({some(names)}): "
+            f"{_tail(refused[names[0]]['message'])}",
+            hint="Is there an aws-node pod on this node, and ready? Read its log (kubectl logs -n "
+            f"kube-system POD -c aws-node) before restarting it. {ADDON}",
+            since=min(datetime.fromisoformat(refused[name]["first"]) for name in names),
+            evidence={"event": refused[names[0]]["message"]},
+            command="kubectl get events -A --field-selector reason=FailedCreatePodSandBox",
+        )
+        for where, names in _stuck(picked, pods, refused).items()
+    ]
+
+
+def _tail(message: str) -> str:
+    """The end of a long message: the reason stands there."""
+    return message if len(message) <= 240 else f"… {message[-240:]}"
+
+
+def _refused(
+    warnings: list[dict[str, Any]], now: datetime, minutes: float
+) -> dict[str, dict[str, Any]]:
+    """{namespace/pod: the recent event that says that it got no sandbox}."""
+    return {
+        event["namespace"] + "/" + event["object"].removeprefix("pod/"): event
+        for event in warnings
+        if event["reason"] == "FailedCreatePodSandBox"
+        and datetime.fromisoformat(event["last"]) >= now - timedelta(minutes=minutes)
+    }
+
+
+def _stuck(
+    picked: list[Node], pods: list[dict[str, Any]], refused: dict[str, dict[str, Any]]
+) -> dict[str, list[str]]:
+    """{picked node: its pods that are still Pending and were refused}."""
+    names, found = set(map(name_of, picked)), dict[str, list[str]]()
+    for pod in pods:
+        where = pod["spec"].get("nodeName", "")
+        if pod_name(pod) in refused and where in names and pod["status"].get("phase") == "Pending":
+            found.setdefault(where, []).append(pod_name(pod))
+    return found
+
+
+def _needs_plugin(node: Node) -> bool:
+    """Fargate's and Auto Mode's nodes bring their network along."""
+    labels = node["metadata"].get("labels") or {}
+    return labels.get("eks.amazonaws.com/compute-type") not in ("fargate", "auto")
 
 
 def _cni(node: Node, pod: dict[str, Any] | None, now: datetime) -> Finding | None:
     name, created = name_of(node), moment(node["metadata"].get("creationTimestamp"))
-    labels = node["metadata"].get("labels") or {}
     joining = created is not None and now - created < JOINING
-    if labels.get("eks.amazonaws.com/compute-type") in ("fargate", "auto") or joining:
+    if joining or not _needs_plugin(node):
         return None
     if pod is None:
         return fail(
@@ -153,28 +270,22 @@ def pod_addresses(
     warnings: list[dict[str, Any]],
     now: datetime,
     node: str = "",
-    event_minutes: float = 15,
+    event_minutes: float = SANDBOX_MINUTES,
 ) -> list[Finding]:
     """Every pod gets an address.
 
     A node can be Ready and yet have none left to give: its pods hang in ContainerCreating.
     """
-    picked = {name_of(one) for one in pick(nodes, node)}
+    picked = pick(nodes, node)
     if not picked:
         return [absent(node)]
-    recent = now - timedelta(minutes=event_minutes)
+    if not pods:
+        return [no_pods("one without an address")]
     refused = {
-        event["namespace"] + "/" + event["object"].removeprefix("pod/"): event
-        for event in warnings
-        if event["reason"] == "FailedCreatePodSandBox"
-        and NO_ADDRESS.search(event["message"])
-        and datetime.fromisoformat(event["last"]) >= recent
+        name: event
+        for name, event in _refused(warnings, now, event_minutes).items()
+        if NO_ADDRESS.search(event["message"])
     }
-    waiting: dict[str, list[str]] = {}
-    for pod in pods:
-        where = pod["spec"].get("nodeName", "")
-        if pod_name(pod) in refused and where in picked and pod["status"].get("phase") == "Pending":
-            waiting.setdefault(where, []).append(pod_name(pod))
     found = [
         fail(
             f"node/{where}",
@@ -186,7 +297,7 @@ def pod_addresses(
             evidence={"event": refused[names[0]]["message"]},
             command="kubectl get events -A --field-selector reason=FailedCreatePodSandBox",
         )
-        for where, names in waiting.items()
+        for where, names in _stuck(picked, pods, refused).items()
     ]
     return grouped(found, "nodes have no address left for their pods") or [
         ok("pods", "No pod is waiting for an address.")
@@ -236,8 +347,9 @@ def subnet_addresses(
             f"subnet/{one['subnet']}",
             f"The subnet {one['subnet']} ({one['cidr']}, {one['zone']}) of "
             f"{some(one['nodes'])} has {one['free'] or 'no'} free addresses.",
-            hint="Add a subnet or a secondary CIDR with custom networking, or lower "
-            "WARM_IP_TARGET. New nodes in this subnet make it worse.",
+            hint="Add a subnet or a secondary CIDR with custom networking, or set "
+            "WARM_IP_TARGET / MINIMUM_IP_TARGET on aws-node. New nodes in this subnet make it "
+            "worse.",
             evidence={"free": one["free"], "nodes": one["nodes"]},
             command=f"aws ec2 describe-subnets --subnet-ids {one['subnet']}",
         )

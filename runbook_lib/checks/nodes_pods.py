@@ -16,17 +16,19 @@ from runbook_lib.checks.nodes_common import (
     grouped,
     moment,
     name_of,
+    no_pods,
     pick,
     placed,
     pod_name,
     some,
 )
 from runbook_lib.core import check
-from runbook_lib.model import Finding, fail, ok, warn
+from runbook_lib.model import Finding, fail, ok, unknown, warn
 from runbook_lib.sources import kubernetes
 
 Pod = dict[str, Any]
 MANAGED = "node.kubernetes.io/"  # taints that follow the node's conditions by themselves
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"  # set by hand; mirrors no condition
 CORDON = "node.kubernetes.io/unschedulable"
 REMOVAL = ("ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption")
 STARTUP = ("/uninitialized", "/agent-not-ready")
@@ -75,6 +77,8 @@ def pending(pods: list[Pod], now: datetime, pending_seconds: float = 60) -> Find
 
     What users feel when nodes are lost. The scheduler's own words say which nodes refuse it.
     """
+    if not pods:
+        return no_pods("one that waits for a node")
     waiting = {
         pod_name(pod): (since, said.get("message", ""))
         for pod, said in unschedulable(pods)
@@ -107,13 +111,26 @@ def evicted(
     picked = {name_of(one) for one in pick(nodes, node)}
     if not picked:
         return absent(node)
+    if not pods:
+        return no_pods("an evicted one")
     lately: dict[str, tuple[datetime, str]] = {}
+    timeless: list[str] = []
     for pod in pods:
         status = pod.get("status", {})
-        time = moment(condition(pod, "DisruptionTarget").get("lastTransitionTime"))
-        evicted = status.get("reason") == "Evicted" and pod["spec"].get("nodeName") in picked
-        if evicted and time and now - time <= timedelta(minutes=recent_minutes):
+        if status.get("reason") != "Evicted" or pod["spec"].get("nodeName") not in picked:
+            continue
+        time = _evicted_at(pod)
+        if time is None:
+            timeless.append(pod_name(pod))
+        elif now - time <= timedelta(minutes=recent_minutes):
             lately[pod_name(pod)] = (time, status.get("message", ""))
+    if not lately and timeless:
+        return unknown(
+            f"pods ({len(timeless)})",
+            f"{counted(len(timeless), 'pod')} evicted, and nothing says when: {some(timeless)}.",
+            hint="kubectl get events -A --field-selector reason=Evicted; delete the records of "
+            "pods that failed long ago.",
+        )
     if not lately:
         return ok("pods", f"No pod was evicted within the last {recent_minutes:g} min.")
     message = next(iter(lately.values()))[1]
@@ -125,6 +142,12 @@ def evicted(
         since=min(time for time, _ in lately.values()),
         command="kubectl get pods -A --field-selector status.phase=Failed",
     )
+
+
+def _evicted_at(pod: Pod) -> datetime | None:
+    """By its condition; a kubelet that writes none leaves the pod's start, the earliest time."""
+    told = condition(pod, "DisruptionTarget").get("lastTransitionTime")
+    return moment(told or pod.get("status", {}).get("startTime"))
 
 
 @check("node-cordoned", probe=(kubernetes.nodes, kubernetes.pods), explains=("pods-pending",))
@@ -180,7 +203,8 @@ def tainted(nodes: list[Node], pods: list[Pod], now: datetime, node: str = "") -
         finding
         for one in picked
         for taint in _taints(one)
-        if taint.get("effect") != "PreferNoSchedule" and not taint["key"].startswith(MANAGED)
+        if taint.get("effect") != "PreferNoSchedule"
+        and (taint["key"] == OUT_OF_SERVICE or not taint["key"].startswith(MANAGED))
         if (finding := _taint(one, taint["key"], pods, now))
     ]
     return grouped(found, "taints keep pods off nodes") or [
@@ -209,6 +233,15 @@ def _taint(node: Node, key: str, pods: list[Pod], now: datetime) -> Finding | No
             command=describe(node),
         )
     waiting = _blocked_by(pods, f"untolerated taint {{{key}:")
+    if key == OUT_OF_SERVICE:
+        return (fail if waiting else warn)(
+            about(node),
+            f"{name} was put out of service by hand (taint {key})"
+            + (f", and {_keeps(waiting)}." if waiting else ": its pods are force-deleted."),
+            hint="It is meant for a machine that is surely off. Once it is back or replaced: "
+            f"kubectl taint node {name} {key}-.",
+            command=describe(node),
+        )
     if not waiting:
         return None
     return fail(
@@ -258,6 +291,8 @@ def max_pods(nodes: list[Node], pods: list[Pod], node: str = "") -> list[Finding
     picked = pick(nodes, node)
     if not picked:
         return [absent(node)]
+    if not pods:
+        return [no_pods("a node that is full of them")]
     by_node, waiting = placed(pods), _blocked_by(pods, "Too many pods")
     found = [
         (fail if waiting else warn)(

@@ -35,8 +35,9 @@ def status_of(node: dict[str, Any], kind: str) -> str:
 
 
 def is_troubled(node: dict[str, Any]) -> bool:
-    """Not ready, or under a pressure."""
-    pressed = any(status_of(node, kind) == "True" for kind in PRESSURES)
+    """Not ready, under a pressure, or without its network."""
+    kinds = (*PRESSURES, "NetworkUnavailable")
+    pressed = any(status_of(node, kind) == "True" for kind in kinds)
     return pressed or status_of(node, "Ready") != "True"
 
 
