@@ -231,9 +231,13 @@ def platform_workloads() -> list[Object]:
             {"app": "mlflow"},
             Program("mlflow:3.6.0", 5000, "500m", "1Gi", "120m", "520Mi"),
             replicas=2,
-            env=tuple(
-                _secret_env(f"DB_{key.upper()}", "mlflow-db-secret", key)
-                for key in ("host", "port", "username", "password", "database")
+            env=(
+                *(
+                    _secret_env(f"DB_{key.upper()}", "mlflow-db-secret", key)
+                    for key in ("host", "port", "username", "password", "database")
+                ),
+                {"name": "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "value": "2"},
+                {"name": "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "value": "1"},
             ),
         ),
         service("mlflow", {"app": "mlflow"}, 5000, 5000),
