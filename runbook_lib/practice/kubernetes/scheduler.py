@@ -59,8 +59,10 @@ class Scheduler:
         if not pending:
             return
         used, counts = self._usage(pods)
+        # As by default: replicas of one owner spread over nodes before load is evened out.
+        spread = Counter((_owner(pod), dig(pod, "spec.nodeName")) for pod in pods)
         for pod in pending:
-            self._place(pod, used, counts, now)
+            self._place(pod, used, counts, spread, now)
 
     def _usage(self, pods: list[Object]) -> tuple[dict[str, Amounts], Counter[str]]:
         used: dict[str, Amounts] = defaultdict(lambda: defaultdict(float))
@@ -74,7 +76,12 @@ class Scheduler:
         return used, counts
 
     def _place(
-        self, pod: Object, used: dict[str, Amounts], counts: Counter[str], now: float
+        self,
+        pod: Object,
+        used: dict[str, Amounts],
+        counts: Counter[str],
+        spread: Counter[tuple[str, str]],
+        now: float,
     ) -> None:
         wanted = requests(pod["spec"])
         reasons: Counter[str] = Counter()
@@ -96,9 +103,13 @@ class Scheduler:
         if not fitting:
             self._refuse(pod, reasons, len(nodes), hopeless, now)
             return
-        best = min(fitting, key=lambda n: (counts[n["metadata"]["name"]], n["metadata"]["name"]))
-        name = best["metadata"]["name"]
+        owner = _owner(pod)
+        name = min(
+            (node["metadata"]["name"] for node in fitting),
+            key=lambda node: (spread[owner, node], counts[node], node),
+        )
         counts[name] += 1
+        spread[owner, name] += 1
         for resource, amount in wanted.items():
             used[name][resource] += amount
         self._bind(pod, name, now)
@@ -155,6 +166,12 @@ def _set_scheduled(pod: Object, condition: Object) -> None:
     status = pod.setdefault("status", {"phase": "Pending"})
     others = [c for c in status.get("conditions") or [] if c["type"] != "PodScheduled"]
     status["conditions"] = [*others, {"type": "PodScheduled", "lastProbeTime": None, **condition}]
+
+
+def _owner(pod: Object) -> str:
+    """The uid of the pod's owner, or its own."""
+    owners = pod["metadata"].get("ownerReferences") or [pod["metadata"]]
+    return str(owners[0]["uid"])
 
 
 def _unsuitable(node: Object, pod: Object) -> str:
