@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 
 import pytest
+from page import Seen
 
 from runbook_lib import display
 from runbook_lib.model import Chart, Status, Table, Verdict, fail, ok, reach_verdict, unknown, warn
@@ -28,22 +28,6 @@ LEAK = fail(
 REFUSED = fail("postgres/mlflow", "Postgres refuses clients.", id="refused", sampled_at=NOW)
 
 
-class Tags(HTMLParser):
-    """Every tag with its attributes, and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += f"{data} "
-
-
 def test_failures_come_first_causes_before_symptoms_and_ok_is_compact() -> None:
     html = display.result_html(
         [ok("a/ok", "Fine."), warn("a/warn", "Look."), REFUSED, unknown("a/blind", "No."), LEAK]
@@ -56,14 +40,14 @@ def test_failures_come_first_causes_before_symptoms_and_ok_is_compact() -> None:
 @pytest.mark.parametrize("status", list(Status))
 def test_a_status_is_a_word_a_colour_and_a_shape(status: Status) -> None:
     html = display.result_html([LEAK.model_copy(update={"status": status})])
-    assert status.upper() in Tags(html).text
+    assert status.upper() in Seen(html).text
     assert f"rb-{status}" in html
     assert "rb-mark" in html
     assert f".rb .rb-{status} .rb-mark" in display.style()
 
 
 def test_a_finding_shows_everything_that_it_carries() -> None:
-    shown = " ".join(Tags(display.result_html([LEAK, REFUSED])).text.split())
+    shown = " ".join(Seen(display.result_html([LEAK, REFUSED])).text.split())
     assert "backfill holds 84 of 100 connections." in shown
     assert "Next Restart it." in shown
     assert "since 02:44 UTC, 14 min before we looked; sampled 2026-11-22 02:58:03 UTC" in shown
@@ -74,21 +58,21 @@ def test_a_finding_shows_everything_that_it_carries() -> None:
 
 def test_a_table_says_how_many_rows_were_left_out() -> None:
     table = Table(title="Nodes", columns=["node", "used"], rows=[["a", 0.123456]], left_out=7)
-    shown = Tags(display.result_html([], [table])).text
+    shown = Seen(display.result_html([], [table])).text
     assert "7 more rows left out" in shown
     assert "0.123" in shown and "0.1234" not in shown
 
 
 def test_a_chart_is_a_data_picture_with_words() -> None:
     chart = Chart(media="image/png", data="aGVsbG8=", alt="It rose.")
-    (image,) = [a for t, a in Tags(display.result_html([], [], [chart])).tags if t == "img"]
+    (image,) = [a for t, a in Seen(display.result_html([], [], [chart])).tags if t == "img"]
     assert image == {"src": "data:image/png;base64,aGVsbG8=", "alt": "It rose."}
 
 
 @pytest.mark.parametrize(("media", "data"), [("text/html", "aGk="), ("image/png", '"><script>')])
 def test_a_chart_of_another_kind_is_only_its_words(media: str, data: str) -> None:
     html = display.result_html([], [], [Chart(media=media, data=data, alt="It rose.")])
-    assert not [t for t, _ in Tags(html).tags if t in ("img", "script")]
+    assert not [t for t, _ in Seen(html).tags if t in ("img", "script")]
     assert "It rose." in html
 
 
@@ -106,7 +90,7 @@ def test_whatever_comes_from_outside_is_inert_text() -> None:
     chart = Chart(media="image/png", data="aGk=", alt=HOSTILE, title=HOSTILE)
     html = display.result_html([finding], [table], [chart])
     html += display.verdict_html(reach_verdict([finding]))
-    seen = Tags(html)
+    seen = Seen(html)
     assert "script" not in {tag for tag, _ in seen.tags}
     assert not [a for _, attrs in seen.tags for a in attrs if a.startswith("on")]
     assert {attrs["src"] for t, attrs in seen.tags if t == "img"} == {"data:image/png;base64,aGk="}
@@ -115,7 +99,7 @@ def test_whatever_comes_from_outside_is_inert_text() -> None:
 
 
 def test_a_verdict_says_what_is_hit_since_when_and_what_to_do() -> None:
-    shown = " ".join(Tags(display.verdict_html(reach_verdict([REFUSED, LEAK]))).text.split())
+    shown = " ".join(Seen(display.verdict_html(reach_verdict([REFUSED, LEAK]))).text.split())
     assert shown == (
         "Cause found backfill holds 84 of 100 connections. "
         "Hit application/backfill, postgres/mlflow Since 02:44 UTC, 14 min before we looked "
@@ -124,7 +108,7 @@ def test_a_verdict_says_what_is_hit_since_when_and_what_to_do() -> None:
 
 
 def test_a_healthy_verdict_asks_for_nothing() -> None:
-    shown = Tags(display.verdict_html(reach_verdict([ok("a", "Fine.")]))).text
+    shown = Seen(display.verdict_html(reach_verdict([ok("a", "Fine.")]))).text
     assert "Healthy" in shown
     assert "Next" not in shown
 
@@ -134,7 +118,7 @@ def test_a_healthy_verdict_asks_for_nothing() -> None:
 )
 def test_what_could_not_be_seen_is_not_called_hit(finding: object, label: str) -> None:
     verdict: Verdict = reach_verdict([finding])  # type: ignore[list-item]
-    assert f" {label} " in Tags(display.verdict_html(verdict)).text
+    assert f" {label} " in Seen(display.verdict_html(verdict)).text
 
 
 def test_plain_text_for_terminals_carries_no_escapes() -> None:

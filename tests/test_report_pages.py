@@ -7,11 +7,11 @@ import re
 import shutil
 import subprocess
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page import Seen
 
 from runbook_lib.journal import Journal
 from runbook_lib.model import Chart, Finding, Table, fail, ok, reach_verdict
@@ -21,22 +21,6 @@ from runbook_lib.report.notebook import markdown, safe
 HOSTILE = "</script><img src=x onerror=alert(1)><style>*{display:none}</style>"
 NOW = datetime(2026, 11, 22, 2, 58, 3, tzinfo=UTC)
 Cell = dict[str, Any]
-
-
-class Seen(HTMLParser):
-    """Tags, attributes and text of a page."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def assert_inert(html: str) -> Seen:
@@ -190,7 +174,7 @@ def test_the_page_is_whole_and_forbids_everything_else(tmp_path: Path) -> None:
     assert policy and policy.startswith(
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     )
-    before = seen.text[: seen.text.index("Findings\n")]
+    before = seen.text[: seen.text.index("Findings \n")]
     assert "Cause found" in before and "pod/a" in before and "Ran 20" in before
 
 
