@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-EVERYDAY := not slow and not browser
+EVERYDAY := not slow and not browser and not real
 
 .PHONY: help demo lab test test-all lint format lock clean
 

@@ -11,8 +11,8 @@ import hmac
 import logging
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.practice import aws_seed
-from runbook_lib.practice.web import Server
+from runbook_lib.practice.aws import seed as aws_seed
+from runbook_lib.practice.services.web import Server
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -12,15 +12,17 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from runbook_lib.practice import aws_seed, seed
-from runbook_lib.practice.cluster import Cluster, pod_is_ready
+from runbook_lib.practice.access import Cluster, pod_is_ready
+from runbook_lib.practice.aws import seed as aws_seed
 from runbook_lib.practice.platform import Platform
-from runbook_lib.practice.postgres import MAX_CONNECTIONS, SUPERUSER_RESERVED
+from runbook_lib.practice.postgres.server import MAX_CONNECTIONS, SUPERUSER_RESERVED
+from runbook_lib.practice.seed import parts
+from runbook_lib.practice.seed import platform as platform_objects
 from runbook_lib.practice.wait import until
 
-API_SECRET = f"/api/v1/namespaces/{seed.PLATFORM}/secrets/platform-api-secrets"
-API_DEPLOYMENT = f"/apis/apps/v1/namespaces/{seed.PLATFORM}/deployments/platform-api"
-API_PODS = f"/api/v1/namespaces/{seed.PLATFORM}/pods"
+API_SECRET = f"/api/v1/namespaces/{parts.PLATFORM}/secrets/platform-api-secrets"
+API_DEPLOYMENT = f"/apis/apps/v1/namespaces/{parts.PLATFORM}/deployments/platform-api"
+API_PODS = f"/api/v1/namespaces/{parts.PLATFORM}/pods"
 EFFECT_SECONDS = 20.0
 LEAK_SECONDS = 3600.0
 DISK_FULL_AGO = "25m"
@@ -46,15 +48,15 @@ def leak_connections(platform: Platform) -> int:
         "critical",
         f"PostgreSQL instance {aws_seed.DB_INSTANCE} has too many connections (> 80%)",
         age_seconds=12 * 60.0,
-        labels={"instance": aws_seed.DB_INSTANCE, "namespace": seed.PLATFORM},
+        labels={"instance": aws_seed.DB_INSTANCE, "namespace": parts.PLATFORM},
     )
     return held
 
 
 def fill_node_disk(platform: Platform, node: str | None = None) -> str:
     """The kubelet of `node` (default: the second) reports DiskPressure; returns its name."""
-    name = node or seed.NODES[1].name
-    stats = {**seed.CALM_NODE, "fs_used_percent": 96}
+    name = node or parts.NODES[1].name
+    stats = {**parts.CALM_NODE, "fs_used_percent": 96}
     with _cluster(platform) as cluster:
         _annotate_node(cluster, name, stats, since=DISK_FULL_AGO)
         _wait_for_disk_pressure(cluster, name, "True")
@@ -78,7 +80,7 @@ def drop_secret_key(platform: Platform) -> None:
     password = platform.passwords["platform_api"]
     # The traceback of the missing variable follows by itself.
     log = [
-        *seed.API_LOG[:1],
+        *platform_objects.API_LOG[:1],
         f"DEBUG config: DATABASE_URL=postgresql://platform_api:{password}@database/mlflow",
         "WARNING request ignored: GET /models?q=</script><img src=x onerror=alert(1)>",
     ]
@@ -96,10 +98,10 @@ def drop_secret_key(platform: Platform) -> None:
         platform,
         "KubePodCrashLooping",
         "warning",
-        f"Pod {seed.PLATFORM}/{name} is in waiting state (reason: CrashLoopBackOff).",
+        f"Pod {parts.PLATFORM}/{name} is in waiting state (reason: CrashLoopBackOff).",
         age_seconds=10 * 60.0,
         labels={
-            "namespace": seed.PLATFORM,
+            "namespace": parts.PLATFORM,
             "pod": name,
             "container": "platform-api",
             "reason": "CrashLoopBackOff",
@@ -116,9 +118,9 @@ def heal_connections(platform: Platform) -> None:
 def heal_node_disks(platform: Platform) -> None:
     """Undo fill_node_disk, on every node."""
     with _cluster(platform) as cluster:
-        for node in seed.NODES:
-            _annotate_node(cluster, node.name, seed.CALM_NODE, since=None)
-        for node in seed.NODES:
+        for node in parts.NODES:
+            _annotate_node(cluster, node.name, parts.CALM_NODE, since=None)
+        for node in parts.NODES:
             _wait_for_disk_pressure(cluster, node.name, "False")
 
 
@@ -128,7 +130,7 @@ def heal_secret_key(platform: Platform) -> None:
     with _cluster(platform) as cluster:
         cluster.patch(API_SECRET, {"data": {"jwt-secret": value}})
         _roll_out_api(cluster, {})
-        wanted = seed.platform_api()["spec"]["replicas"]
+        wanted = platform_objects.platform_api()["spec"]["replicas"]
 
         def recovered() -> bool:
             pods = _api_pods(cluster)
@@ -163,7 +165,7 @@ def heal(platform: Platform) -> None:
 def _forget_warnings(platform: Platform) -> None:
     """Delete the Warning events: the API would show them for an hour more."""
     with _cluster(platform) as cluster:
-        for namespace in ("default", *seed.NAMESPACES):
+        for namespace in ("default", *parts.NAMESPACES):
             cluster.delete(f"/api/v1/namespaces/{namespace}/events", fieldSelector="type=Warning")
 
 
@@ -194,7 +196,9 @@ def _wait_for_disk_pressure(cluster: Cluster, node: str, status: str) -> None:
 def _roll_out_api(cluster: Cluster, program: dict[str, Any]) -> None:
     """Give platform-api's pods the healthy program with these changes; the template rolls."""
     annotation = "practice.runbook/program"
-    healthy = seed.platform_api()["spec"]["template"]["metadata"]["annotations"][annotation]
+    healthy = platform_objects.platform_api()["spec"]["template"]["metadata"]["annotations"][
+        annotation
+    ]
     behaviour = {"platform-api": {**json.loads(healthy)["platform-api"], **program}}
     annotations = {annotation: json.dumps(behaviour)}
     cluster.patch(

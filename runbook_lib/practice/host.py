@@ -23,15 +23,16 @@ import sys
 import time
 from pathlib import Path
 
-from runbook_lib.practice import aws_seed, seed
-from runbook_lib.practice.aws import REGION, Aws
-from runbook_lib.practice.clients import Clients
-from runbook_lib.practice.cluster import Cluster, pod_is_ready
+from runbook_lib.practice import seed
+from runbook_lib.practice.access import Cluster, pod_is_ready
+from runbook_lib.practice.aws import seed as aws_seed
+from runbook_lib.practice.aws.server import REGION, Aws
 from runbook_lib.practice.control import Control
 from runbook_lib.practice.kubernetes import KubernetesApi
-from runbook_lib.practice.postgres import ADMIN, DATABASE, Postgres
+from runbook_lib.practice.postgres.clients import Clients
+from runbook_lib.practice.postgres.server import ADMIN, DATABASE, Postgres
+from runbook_lib.practice.services.web import Behaviour, Health, Prometheus, Server
 from runbook_lib.practice.wait import until
-from runbook_lib.practice.web import Behaviour, Health, Prometheus, Server
 
 PODS_READY_SECONDS = 20.0
 SAMPLE_SECONDS = 60.0

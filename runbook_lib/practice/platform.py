@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from runbook_lib.practice.cluster import Cluster
+from runbook_lib.practice.access import Cluster
 from runbook_lib.practice.wait import until
 
 START_SECONDS = 60.0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.practice.postgres import Postgres
-from runbook_lib.practice.postgres_binaries import PostgresError, find_binaries
+from runbook_lib.practice.postgres.binaries import PostgresError, find_binaries
+from runbook_lib.practice.postgres.server import Postgres
 
 INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 

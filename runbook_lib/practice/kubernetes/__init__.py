@@ -20,17 +20,17 @@ from typing import Any
 
 from aiohttp import web
 
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.cluster.nodes import Nodes, defaults
+from runbook_lib.practice.cluster.scheduler import Scheduler
+from runbook_lib.practice.cluster.services import Services
+from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
+from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
 from runbook_lib.practice.kubernetes.admission import apply_defaults
-from runbook_lib.practice.kubernetes.events import Recorder
-from runbook_lib.practice.kubernetes.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.nodes import Nodes, defaults
 from runbook_lib.practice.kubernetes.resources import Catalogue, custom_definitions
-from runbook_lib.practice.kubernetes.scheduler import Scheduler
 from runbook_lib.practice.kubernetes.server import Server, application
-from runbook_lib.practice.kubernetes.services import Services
-from runbook_lib.practice.kubernetes.sets import DaemonSets, StatefulSets
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
-from runbook_lib.practice.kubernetes.workloads import Deployments, ReplicaSets
 from runbook_lib.practice.kubernetes.writes import established
 
 _LOG = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
+from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
 from runbook_lib.practice.kubernetes.admission import is_validated
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
-from runbook_lib.practice.kubernetes.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.store import Store
 
 _LOG = logging.getLogger(__name__)

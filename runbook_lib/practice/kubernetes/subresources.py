@@ -7,6 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.cluster.nodes import kubelet_answers
+from runbook_lib.practice.cluster.stats import kubelet_log, node_usage, pod_usage, summary
 from runbook_lib.practice.kubernetes import writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
@@ -18,12 +21,9 @@ from runbook_lib.practice.kubernetes.errors import (
     not_allowed,
     not_found,
 )
-from runbook_lib.practice.kubernetes.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.nodes import kubelet_answers
 from runbook_lib.practice.kubernetes.reads import selection
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.stats import kubelet_log, node_usage, pod_usage, summary
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
 
 

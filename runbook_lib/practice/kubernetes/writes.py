@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes import apply, reads
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
@@ -23,7 +24,6 @@ from runbook_lib.practice.kubernetes.errors import (
     not_found,
     unsupported_media,
 )
-from runbook_lib.practice.kubernetes.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.patches import json_patch, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig

@@ -7,8 +7,8 @@ import json
 import math
 from typing import Any
 
+from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.kubernetes.admission import apply_defaults, random_suffix
-from runbook_lib.practice.kubernetes.events import Recorder
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import (
     Object,

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import time
 
-from runbook_lib.practice.kubernetes.containers import PROGRAM, programs
-from runbook_lib.practice.kubernetes.events import Recorder
-from runbook_lib.practice.kubernetes.owners import (
+from runbook_lib.practice.cluster.containers import PROGRAM, programs
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.owners import (
     FRESH_SECONDS,
     PodOwners,
     is_ready,
     share,
     template_hash,
 )
-from runbook_lib.practice.kubernetes.quantities import span
+from runbook_lib.practice.cluster.quantities import span
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import (
     Object,

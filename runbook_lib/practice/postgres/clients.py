@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from runbook_lib.practice.postgres import MAX_CONNECTIONS, Postgres
+from runbook_lib.practice.postgres.server import MAX_CONNECTIONS, Postgres
 from runbook_lib.practice.wait import until
 
 if TYPE_CHECKING:

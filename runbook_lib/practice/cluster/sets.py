@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runbook_lib.practice.kubernetes.owners import PodOwners, is_ready, template_hash
-from runbook_lib.practice.kubernetes.scheduler import tolerates
+from runbook_lib.practice.cluster.owners import PodOwners, is_ready, template_hash
+from runbook_lib.practice.cluster.scheduler import tolerates
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, copy_of
 

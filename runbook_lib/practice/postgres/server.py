@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook_lib.practice.guarded import Guarded
-from runbook_lib.practice.postgres_binaries import (
+from runbook_lib.practice.postgres.binaries import (
     PostgresError,
     make_home,
     unprivileged,

@@ -6,9 +6,9 @@ import datetime
 import math
 from typing import Any
 
-from runbook_lib.practice.aws import ACCOUNT, REGION, Aws
-from runbook_lib.practice.postgres import ADMIN, DATABASE, MAX_CONNECTIONS
-from runbook_lib.practice.seed import NODES, Node
+from runbook_lib.practice.aws.server import ACCOUNT, REGION, Aws
+from runbook_lib.practice.postgres.server import ADMIN, DATABASE, MAX_CONNECTIONS
+from runbook_lib.practice.seed.parts import NODES, Node
 
 CLUSTER = "mlops-platform-production"
 NODE_GROUP = "compute-nodes"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from runbook_lib.practice.kubernetes.events import Recorder
-from runbook_lib.practice.kubernetes.quantities import quantity
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, stamp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from runbook_lib.practice.kubernetes.owners import is_alive, is_ready, share
+from runbook_lib.practice.cluster.owners import is_alive, is_ready, share
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, owner_reference
 

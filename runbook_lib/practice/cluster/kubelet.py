@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.practice.kubernetes.containers import (
+from runbook_lib.practice.cluster.containers import (
     PROGRAM,
     Container,
     Program,
@@ -21,10 +21,10 @@ from runbook_lib.practice.kubernetes.containers import (
     programs,
     step,
 )
-from runbook_lib.practice.kubernetes.environment import environment, mount_problem
-from runbook_lib.practice.kubernetes.events import Recorder
-from runbook_lib.practice.kubernetes.nodes import kubelet_answers
-from runbook_lib.practice.kubernetes.quantities import span
+from runbook_lib.practice.cluster.environment import environment, mount_problem
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.nodes import kubelet_answers
+from runbook_lib.practice.cluster.quantities import span
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from runbook_lib.practice.kubernetes.containers import ConfigError, expanded
+from runbook_lib.practice.cluster.containers import ConfigError, expanded
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store
 

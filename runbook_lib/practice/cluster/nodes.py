@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from runbook_lib.practice.kubernetes.events import Recorder
-from runbook_lib.practice.kubernetes.quantities import quantity, span
-from runbook_lib.practice.kubernetes.scheduler import tolerates
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.quantities import quantity, span
+from runbook_lib.practice.cluster.scheduler import tolerates
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
 

@@ -1,0 +1,1 @@
+"""The AWS account of the practice platform: moto behind a front that adds what moto lacks."""

@@ -1,0 +1,1 @@
+"""Prometheus and Alertmanager of the practice platform, and the series that they see."""

@@ -1,0 +1,1 @@
+"""TLS endpoints and a name server whose every fault can be had."""

@@ -1,0 +1,1 @@
+"""A real Redis-compatible server and its faults."""
