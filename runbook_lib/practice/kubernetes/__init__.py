@@ -20,13 +20,8 @@ from typing import Any
 
 from aiohttp import web
 
-from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.cluster.nodes import Nodes, defaults
-from runbook_lib.practice.cluster.scheduler import Scheduler
-from runbook_lib.practice.cluster.services import Services
-from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
-from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
+from runbook_lib.practice.cluster.controllers import Controllers
+from runbook_lib.practice.cluster.nodes import defaults
 from runbook_lib.practice.kubernetes.admission import apply_defaults
 from runbook_lib.practice.kubernetes.resources import Catalogue, custom_definitions
 from runbook_lib.practice.kubernetes.server import Server, application
@@ -53,16 +48,8 @@ class KubernetesApi:
         self._state = state
         self._token = token
         self._store = Store(Catalogue())
-        self._recorder = Recorder(self._store)
-        self._kubelet = Kubelet(self._store, self._recorder, time_scale)
-        self._nodes = Nodes(self._store, self._recorder, time_scale)
-        self._workloads = [
-            controller(self._store, self._recorder)
-            for controller in (Deployments, ReplicaSets, StatefulSets, DaemonSets)
-        ]
-        self._scheduler = Scheduler(self._store, self._recorder)
-        self._services = Services(self._store)
-        self._server = Server(self._store, self._kubelet, token)
+        self._controllers = Controllers(self._store, time_scale)
+        self._server = Server(self._store, self._controllers.kubelet, token)
         self._tls: ssl.SSLContext | None = None  # one authority for life
         self._runner: web.AppRunner | None = None
         self._control: asyncio.Task[None] | None = None
@@ -191,21 +178,10 @@ class KubernetesApi:
             changed = self._work.is_set()
             self._work.clear()
             try:
-                due = self._reconcile(now, changed=changed)
+                due = self._controllers.reconcile(now, changed=changed)
                 if now - pruned > _PRUNE_SECONDS:
                     pruned = now
-                    self._recorder.prune(now)
+                    self._controllers.prune(now)
             except Exception:  # noqa: BLE001 - the seam: one bad object must not end all controllers
                 _LOG.exception("a controller of the practice cluster failed")
                 due = now + 1
-
-    def _reconcile(self, now: float, *, changed: bool) -> float | None:
-        if changed:
-            for controller in self._workloads:
-                controller.sync(now)
-            self._scheduler.sync(now)
-        times = [self._nodes.sync(now), self._kubelet.sync(now)]
-        if changed:
-            self._services.sync()
-        self._recorder.flush(now)
-        return min((at for at in times if at is not None), default=None)

@@ -1,0 +1,49 @@
+"""All that stands in behind the API: controllers, scheduler, kubelets, in the order they work."""
+
+from __future__ import annotations
+
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.cluster.nodes import Nodes
+from runbook_lib.practice.cluster.scheduler import Scheduler
+from runbook_lib.practice.cluster.services import Services
+from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
+from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
+from runbook_lib.practice.kubernetes.store import Store
+
+
+class Controllers:
+    """The stand-ins of one cluster. Used from one event loop only, as the store is.
+
+    `time_scale` shortens their waits (0.01: a back-off of 5 minutes lasts 3 s).
+    """
+
+    def __init__(self, store: Store, time_scale: float) -> None:
+        self._recorder = Recorder(store)
+        self.kubelet = Kubelet(store, self._recorder, time_scale)
+        self._nodes = Nodes(store, self._recorder, time_scale)
+        self._workloads = [
+            controller(store, self._recorder)
+            for controller in (Deployments, ReplicaSets, StatefulSets, DaemonSets)
+        ]
+        self._scheduler = Scheduler(store, self._recorder)
+        self._services = Services(store)
+
+    def reconcile(self, now: float, *, changed: bool) -> float | None:
+        """Let all do what is due; the Unix time when something will be next.
+
+        `changed`: whether any object changed since the last time.
+        """
+        if changed:
+            for controller in self._workloads:
+                controller.sync(now)
+            self._scheduler.sync(now)
+        times = [self._nodes.sync(now), self.kubelet.sync(now)]
+        if changed:
+            self._services.sync()
+        self._recorder.flush(now)
+        return min((at for at in times if at is not None), default=None)
+
+    def prune(self, now: float) -> None:
+        """Forget old events, as the API server does."""
+        self._recorder.prune(now)
