@@ -28,7 +28,7 @@ from runbook_lib.practice.access import Cluster, pod_is_ready
 from runbook_lib.practice.aws import seed as aws_seed
 from runbook_lib.practice.aws.server import REGION, Aws
 from runbook_lib.practice.control import Control
-from runbook_lib.practice.kubernetes import KubernetesApi
+from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.postgres.clients import Clients
 from runbook_lib.practice.postgres.server import ADMIN, DATABASE, Postgres
 from runbook_lib.practice.services.web import Behaviour, Health, Prometheus, Server

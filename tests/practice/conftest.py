@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.practice.kubernetes import KubernetesApi
+from runbook_lib.practice.kubernetes_api import KubernetesApi
 
 NODES = ("node-a", "node-b", "node-c")
 DEADLINE_SECONDS = 15.0

@@ -13,11 +13,11 @@ from typing import Any
 
 from aiohttp import web
 
-from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
 from runbook_lib.practice.kubernetes.admission import is_validated
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
+from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.store import Store
 
 _LOG = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ _REASONS = {
 class Server:
     """Answers requests from the store and, for nodes and logs, from the kubelet stand-in."""
 
-    def __init__(self, store: Store, kubelet: Kubelet, token: str) -> None:
+    def __init__(self, store: Store, kubelets: Kubelets, token: str) -> None:
         self._store = store
-        self._kubelet = kubelet
+        self._kubelets = kubelets
         self._token = token
         self.fault: dict[str, Any] | None = None
 
@@ -155,16 +155,16 @@ class Server:
         if kind.namespaced and not namespace and call.method != "GET":
             raise not_allowed()
         if call.subresource:
-            return await subresources.answer(call, self._store, self._kubelet)
+            return await subresources.answer(call, self._store, self._kubelets)
         if "delete" not in kind.verbs:
-            return subresources.virtual(call, self._store, self._kubelet)
+            return subresources.virtual(call, self._store, self._kubelets)
         if call.method == "GET" and call.flag("watch"):
             return await reads.watch(call, self._store, request)
         if call.method == "GET":
             return reads.item(call, self._store) if call.name else reads.listing(call, self._store)
         if call.method != "DELETE" and is_validated(kind):
             await asyncio.to_thread(writes.warm_up)
-        body, code = writes.answer(call, self._store, self._kubelet)
+        body, code = writes.answer(call, self._store, self._kubelets)
         return web.json_response(body, status=code)
 
 

@@ -7,9 +7,6 @@ from typing import Any
 
 from aiohttp import web
 
-from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.cluster.nodes import kubelet_answers
-from runbook_lib.practice.cluster.stats import kubelet_log, node_usage, pod_usage, summary
 from runbook_lib.practice.kubernetes import writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
@@ -21,13 +18,14 @@ from runbook_lib.practice.kubernetes.errors import (
     not_allowed,
     not_found,
 )
+from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.reads import selection
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
 
 
-async def answer(call: Call, store: Store, kubelet: Kubelet) -> web.StreamResponse:
+async def answer(call: Call, store: Store, kubelets: Kubelets) -> web.StreamResponse:
     known = call.subresource in call.kind.subresources
     if not known or (call.path and call.subresource != "proxy"):
         if call.subresource in ("exec", "attach", "portforward", "ephemeralcontainers", "token"):
@@ -44,11 +42,11 @@ async def answer(call: Call, store: Store, kubelet: Kubelet) -> web.StreamRespon
         case (("GET" | "PUT" | "PATCH"), "scale"):
             return web.json_response(_scale(call, store))
         case "GET", "log":
-            return web.Response(text=_log(call, store, kubelet))
+            return web.Response(text=_log(call, store, kubelets))
         case "POST", "eviction":
-            return web.json_response(_evict(call, store, kubelet), status=201)
+            return web.json_response(_evict(call, store, kubelets), status=201)
         case "GET", "proxy":
-            return _proxy(call, store, kubelet)
+            return _proxy(call, store, kubelets)
     raise not_allowed()
 
 
@@ -94,7 +92,7 @@ def _scale_of(obj: Object) -> Object:
 # logs
 
 
-def _log(call: Call, store: Store, kubelet: Kubelet) -> str:
+def _log(call: Call, store: Store, kubelets: Kubelets) -> str:
     pod = store.get(call.kind, call.namespace, call.name)
     container = _container(call, pod)
     for refused in ("follow",):
@@ -104,7 +102,7 @@ def _log(call: Call, store: Store, kubelet: Kubelet) -> str:
     if not dig(pod, "spec.nodeName"):
         return ""
     previous = call.flag("previous")
-    if node is None or not kubelet_answers(node):
+    if node is None or not kubelets.answers(node):
         address = dig(pod, "status.hostIP", "")
         path = f"containerLogs/{call.namespace}/{call.name}/{container}"
         raise ApiError(
@@ -113,7 +111,7 @@ def _log(call: Call, store: Store, kubelet: Kubelet) -> str:
             f'Get "https://{address}:10250/{path}": dial tcp {address}:10250: connect: '
             "connection refused",
         )
-    found = kubelet.logs(pod, container, previous=previous)
+    found = kubelets.logs(pod, container, previous=previous)
     if found is None:
         raise bad_request(_no_log(pod, container, previous=previous))
     return _excerpt(call, found)
@@ -169,7 +167,7 @@ def _excerpt(call: Call, lines: list[tuple[float, str]]) -> str:
 # eviction
 
 
-def _evict(call: Call, store: Store, kubelet: Kubelet) -> Object:
+def _evict(call: Call, store: Store, kubelets: Kubelets) -> Object:
     pod = store.get(call.kind, call.namespace, call.name)
     body = call.body() or {}
     labels = pod["metadata"].get("labels") or {}
@@ -198,7 +196,7 @@ def _evict(call: Call, store: Store, kubelet: Kubelet) -> Object:
         for budget in budgets:
             kind = store.catalogue.of("poddisruptionbudgets", "policy")
             store.edit(kind, budget, _one_fewer)
-        writes.remove(store, kubelet, call.kind, pod)
+        writes.remove(store, kubelets, call.kind, pod)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
@@ -209,9 +207,9 @@ def _one_fewer(budget: Object) -> None:
 # nodes and metrics
 
 
-def _proxy(call: Call, store: Store, kubelet: Kubelet) -> web.Response:
+def _proxy(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
     node = store.get(call.kind, "", call.name)
-    if not kubelet_answers(node):
+    if not kubelets.answers(node):
         address = dig(node, "status.addresses", [{}])[0].get("address", "")
         raise ApiError(
             503,
@@ -219,10 +217,10 @@ def _proxy(call: Call, store: Store, kubelet: Kubelet) -> web.Response:
             f"error trying to reach service: dial tcp {address}:10250: connect: connection refused",
         )
     if call.path == "stats/summary":
-        return web.json_response(summary(node, store, kubelet))
+        return web.json_response(kubelets.summary(node))
     if call.path == "logs" and call.query.get("query") == "kubelet":
         lines = call.number("tailLines")
-        text = kubelet_log(node).splitlines(keepends=True)
+        text = kubelets.journal(node).splitlines(keepends=True)
         return web.Response(text="".join(text[-lines:] if lines else text))
     if call.path == "healthz":
         return web.Response(text="ok")
@@ -237,22 +235,22 @@ def require_metrics_server(store: Store) -> None:
         raise ApiError(503, "ServiceUnavailable", message)
 
 
-def virtual(call: Call, store: Store, kubelet: Kubelet) -> web.Response:
+def virtual(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
     """Kinds that are answered from other objects: metrics and access reviews."""
     if call.kind.group == "authorization.k8s.io":
         return _review(call)
     require_metrics_server(store)
     if call.method != "GET" or call.flag("watch"):
         raise not_allowed()
-    usage = pod_usage if call.kind.namespaced else node_usage
+    usage = kubelets.pod_usage if call.kind.namespaced else kubelets.node_usage
     if call.name:
         source = store.find(call.kind.plural, call.name, call.namespace)
-        found = usage(source, store, kubelet) if source else None
+        found = usage(source) if source else None
         if found is None:
             raise not_found(call.kind, call.name)
         return web.json_response(found)
     selects = selection(call)
-    items = [usage(obj, store, kubelet) for obj in store.all(call.kind.plural) if selects(obj)]
+    items = [usage(obj) for obj in store.all(call.kind.plural) if selects(obj)]
     return web.json_response(
         {
             "kind": f"{call.kind.kind}List",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes import apply, reads
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
@@ -24,6 +23,7 @@ from runbook_lib.practice.kubernetes.errors import (
     not_found,
     unsupported_media,
 )
+from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.patches import json_patch, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
@@ -43,7 +43,7 @@ def warm_up() -> None:
     import kubernetes.client.models  # noqa: F401
 
 
-def answer(call: Call, store: Store, kubelet: Kubelet) -> Answer:
+def answer(call: Call, store: Store, kubelets: Kubelets) -> Answer:
     match call.method, bool(call.name):
         case "POST", False:
             return create(call, store, call.body()), 201
@@ -52,10 +52,10 @@ def answer(call: Call, store: Store, kubelet: Kubelet) -> Answer:
         case "PATCH", True:
             return patch(call, store)
         case "DELETE", True:
-            return delete(call, store, kubelet, store.get(call.kind, call.namespace, call.name))
+            return delete(call, store, kubelets, store.get(call.kind, call.namespace, call.name))
         case "DELETE", False:
             for obj in reads.select(call, store):
-                delete(call, store, kubelet, obj)
+                delete(call, store, kubelets, obj)
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 200
     raise not_allowed()
 
@@ -162,7 +162,7 @@ def _apply(call: Call, store: Store) -> Answer:
     return _store_update(call, store, old, updated(call.kind, old, new)), 200
 
 
-def delete(call: Call, store: Store, kubelet: Kubelet, obj: Object) -> Answer:
+def delete(call: Call, store: Store, kubelets: Kubelets, obj: Object) -> Answer:
     """Delete one object as the DeleteOptions of the call say."""
     options = call.body() or {}
     kind, meta = call.kind, obj["metadata"]
@@ -175,7 +175,7 @@ def delete(call: Call, store: Store, kubelet: Kubelet, obj: Object) -> Answer:
     policy = options.get("propagationPolicy") or call.query.get("propagationPolicy")
     if not call.dry_run(options):
         grace = options.get("gracePeriodSeconds", call.number("gracePeriodSeconds"))
-        remove(store, kubelet, kind, obj, grace=grace, orphan=policy == "Orphan")
+        remove(store, kubelets, kind, obj, grace=grace, orphan=policy == "Orphan")
     if kind.kind in ("Pod", "Namespace"):
         return {**obj, "metadata": {**meta, "deletionTimestamp": stamp()}}, 200
     details = {"name": meta["name"], "kind": kind.plural, "uid": meta["uid"]}
@@ -187,7 +187,7 @@ def delete(call: Call, store: Store, kubelet: Kubelet, obj: Object) -> Answer:
 
 def remove(
     store: Store,
-    kubelet: Kubelet,
+    kubelets: Kubelets,
     kind: Kind,
     obj: Object,
     *,
@@ -200,7 +200,7 @@ def remove(
         new["metadata"].setdefault("deletionTimestamp", stamp())
         new["metadata"].setdefault("deletionGracePeriodSeconds", grace or 30)
 
-    held = kind.kind == "Pod" and grace != 0 and not kubelet.can_stop(obj)
+    held = kind.kind == "Pod" and grace != 0 and not kubelets.can_stop(obj)
     if held or obj["metadata"].get("finalizers"):
         store.edit(kind, obj, terminating)
     else:

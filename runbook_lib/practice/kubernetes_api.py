@@ -1,0 +1,189 @@
+"""One practice cluster: the Kubernetes API and what works behind it.
+
+The API keeps objects; the controllers make a change show its effect and stand in for nodes and
+containers. How those behave is read from annotations (`cluster.containers`, `cluster.nodes`), so
+that any client can break and mend it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import ssl
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from runbook_lib.practice.cluster.controllers import Controllers
+from runbook_lib.practice.cluster.kubelets import ClusterKubelets
+from runbook_lib.practice.cluster.nodes import defaults
+from runbook_lib.practice.kubernetes.admission import apply_defaults
+from runbook_lib.practice.kubernetes.resources import Catalogue, custom_definitions
+from runbook_lib.practice.kubernetes.server import Server, application
+from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
+from runbook_lib.practice.kubernetes.writes import established
+
+_LOG = logging.getLogger(__name__)
+_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_SETTLE_SECONDS = 0.01  # several writes in a row are looked at together
+_IDLE_SECONDS = 5.0
+_PRUNE_SECONDS = 60.0
+
+
+class KubernetesApi:
+    """One practice cluster. Use it from the event loop that started it, and from no other thread.
+
+    `state` is a folder for its certificate authority; `token` is the one bearer token it takes;
+    `time_scale` shortens the waits of the stand-ins (0.01: a back-off of 5 minutes lasts 3 s).
+    """
+
+    def __init__(self, state: Path, token: str, *, time_scale: float = 1.0) -> None:
+        self.url = ""
+        self.ca_file = state / "kubernetes-ca.pem"
+        self._state = state
+        self._token = token
+        self._store = Store(Catalogue())
+        self._controllers = Controllers(self._store, time_scale)
+        kubelets = ClusterKubelets(self._store, self._controllers.kubelet)
+        self._server = Server(self._store, kubelets, token)
+        self._tls: ssl.SSLContext | None = None  # one authority for life
+        self._runner: web.AppRunner | None = None
+        self._control: asyncio.Task[None] | None = None
+        self._work = asyncio.Event()
+        self._store.listeners.append(self._notice)
+        self.load(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            for name in _NAMESPACES
+        )
+        self.load(custom_definitions())
+
+    # life
+
+    async def start(self, port: int = 0) -> None:
+        """Serve on 127.0.0.1; port 0 takes a free one. OSError where the port is taken.
+
+        May be called again after `stop`: objects and certificates are still the same.
+        """
+        self._store.closed = False
+        self._tls = self._tls or await asyncio.to_thread(self._make_certificates)
+        app = application(self._server)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls)
+        await site.start()
+        taken = self._runner.addresses[0][1]
+        self.url = f"https://127.0.0.1:{taken}"
+        self._control = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End watches and controllers, and close the port; harmless when not started."""
+        self._store.closed = True
+        self._store.wake()
+        if self._control is not None:
+            self._control.cancel()
+            await asyncio.gather(self._control, return_exceptions=True)
+            self._control = None
+        if self._runner is not None:
+            for connection in self._runner.server.connections if self._runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()  # a TLS farewell would outlive us
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _make_certificates(self) -> ssl.SSLContext:
+        # Only the practice platform has these packages.
+        import trustme
+
+        authority = trustme.CA(organization_name="practice platform")
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        return context
+
+    def write_kubeconfig(self, path: Path) -> None:
+        """Write a kubeconfig that only its owner can read; it holds the token."""
+        cluster = {"server": self.url, "certificate-authority": str(self.ca_file.resolve())}
+        context = {"cluster": "practice", "user": "practice", "namespace": "default"}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "practice", "cluster": cluster}],
+            "users": [{"name": "practice", "user": {"token": self._token}}],
+            "contexts": [{"name": "practice", "context": context}],
+            "current-context": "practice",
+        }
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.fchmod(handle, 0o600)  # it may have been there before
+        with os.fdopen(handle, "w") as file:
+            json.dump(config, file, indent=2)  # JSON is YAML
+
+    # contents
+
+    def load(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Put objects into the store as a backup of etcd would: times and status are kept.
+
+        Existing objects of the same name are replaced. ValueError for a kind that is not served.
+        """
+        for given in objects:
+            kind = self._store.catalogue.for_object(given)
+            obj = copy_of(given)
+            meta = obj["metadata"]
+            if kind.namespaced:
+                meta.setdefault("namespace", "default")
+            meta.pop("resourceVersion", None)
+            restored = "status" in obj
+            apply_defaults(kind, obj)
+            if kind.kind == "Node":
+                defaults(obj)
+            if kind.kind == "CustomResourceDefinition":
+                obj.setdefault("status", established(obj))
+            if kind.kind == "Pod" and not restored and "creationTimestamp" in meta:
+                obj["status"]["startTime"] = meta["creationTimestamp"]
+            self._store.encoded(kind, self._store.add(kind, obj, replace=True))
+
+    def set_fault(self, fault: dict[str, Any] | None) -> None:
+        """Fail requests on purpose until called with None.
+
+        `status` (an HTTP code; without it the request is only delayed), `delay` (seconds),
+        `match` (beginning of the path; all paths without it), `methods` (all without it).
+        """
+        known = {"status", "delay", "match", "methods"}
+        if fault is not None and set(fault) - known:
+            raise ValueError(f"a fault takes {', '.join(sorted(known))}; got {sorted(fault)}")
+        self._server.fault = fault
+
+    # the controllers
+
+    def _notice(self, change: Change) -> None:
+        if change.kind.kind not in ("Lease", "Event"):
+            self._work.set()
+
+    async def _run(self) -> None:
+        """Let the controllers work until cancelled."""
+        pruned = time.time()
+        due: float | None = 0.0
+        while True:
+            wait = _IDLE_SECONDS if due is None else min(_IDLE_SECONDS, due - time.time())
+            if wait > 0 and not self._work.is_set():
+                # Not wait_for: in Python 3.11 it may swallow the cancellation of `stop`.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await self._work.wait()
+            await asyncio.sleep(_SETTLE_SECONDS)
+            now = time.time()
+            changed = self._work.is_set()
+            self._work.clear()
+            try:
+                due = self._controllers.reconcile(now, changed=changed)
+                if now - pruned > _PRUNE_SECONDS:
+                    pruned = now
+                    self._controllers.prune(now)
+            except Exception:  # noqa: BLE001 - the seam: one bad object must not end all controllers
+                _LOG.exception("a controller of the practice cluster failed")
+                due = now + 1
