@@ -104,6 +104,7 @@ class Container:
     running: bool = False
     done: bool = False
     fate: Fate | None = None
+    environment: dict[str, str] = field(default_factory=dict)  # as it was when it started
     log: list[tuple[float, str]] = field(default_factory=list)
     previous: list[tuple[float, str]] | None = None
 
@@ -187,6 +188,7 @@ def _start(container: Container, setting: Setting, at: float) -> float | None:
     setting.record("Normal", "Started", f"Started container {container.name}", at=at)
     container.running, container.log = True, [(at, line) for line in program.log]
     container.state = {"running": {"startedAt": stamp(at)}}
+    container.environment = environment
     container.fate = _fate(setting, environment)
     container.ready = False
     return container.fate.after if container.fate else _ready_after(setting.spec)

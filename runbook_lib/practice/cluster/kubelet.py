@@ -16,6 +16,7 @@ from typing import Any
 from runbook_lib.practice.cluster.containers import (
     PROGRAM,
     Container,
+    Fate,
     Program,
     Setting,
     programs,
@@ -31,6 +32,7 @@ from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, ke
 _MOUNT_RETRY_SECONDS = 15.0
 _LONG_SECONDS = 5.0  # a wait of the real kubelet that is shortened, but not to nothing
 _SHORTEST_SECONDS = 0.25
+_LOG_LINES = 5_000  # of one container
 _VOLUMES = ""  # the step before any container
 
 
@@ -86,6 +88,38 @@ class Kubelet:
         if previous:
             return found.previous if found.last or found.ends else None
         return found.current_log() if found.running or found.ends else None
+
+    # what applications that live in its containers tell it
+
+    def environment(self, pod: Object, container: str) -> dict[str, str] | None:
+        """The variables that a running container was started with; None where it does not run."""
+        found = self._running(pod, container)
+        return found.environment if found else None
+
+    def append_log(self, pod: Object, container: str, line: str) -> None:
+        """A running container writes a line; the oldest go, as a runtime rotates its logs."""
+        if found := self._running(pod, container):
+            found.log.append((time.time(), line))
+            del found.log[:-_LOG_LINES]
+
+    def end(
+        self, pod: Object, container: str, exit_code: int, lines: tuple[str, ...], reason: str
+    ) -> None:
+        """A running container ends by itself, at once, with these last lines in its log."""
+        found, node = self._running(pod, container), self._node(pod)
+        if found is None or node is None:
+            return
+        known, now = self._pods[key_of(pod)], time.time()
+        lived = now - seconds(found.state["running"]["startedAt"])
+        found.fate = Fate(lived, exit_code, reason, lines)
+        known.due[container] = now
+        self._advance(known, pod, now)
+        self._report(known, pod, node)
+
+    def _running(self, pod: Object, container: str) -> Container | None:
+        known = self._pods.get(key_of(pod))
+        found = known.containers.get(container) if known else None
+        return found if found and found.running else None
 
     def program(self, pod: Object, container: str) -> Program:
         known = self._pods.get(key_of(pod))
