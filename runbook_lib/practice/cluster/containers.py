@@ -1,20 +1,17 @@
 """What one container does, step by step, as a kubelet and a runtime would report it.
 
-A container's behaviour is data (`Program`), read from its pod's annotation. Each step happens at
+A container's behaviour is data (`program`). Each step happens at
 a given time and names the seconds until the next: so a history can be lived through at once.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
+from runbook_lib.practice.cluster.program import Program
 from runbook_lib.practice.kubernetes.store import Object, stamp
-
-PROGRAM = "practice.runbook/program"
 
 _BACK_OFF, _BACK_OFF_LIMIT = 10, 300  # seconds, as in the kubelet
 _SYNC_SECONDS = 12  # how often a kubelet looks again at a container that it cannot create
@@ -27,42 +24,6 @@ _CREATE_ERROR = (
 
 class ConfigError(Exception):
     """The container's environment cannot be made; the text is the kubelet's."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """How a container behaves; the default is to start, become ready and stay so."""
-
-    needs_env: tuple[str, ...] = ()
-    exit_code: int | None = None
-    log: tuple[str, ...] = ()
-    oom: bool = False
-    start_error: str = ""
-    liveness_fails: bool = False
-    not_ready: bool = False
-    image_error: str = ""
-    started_ago: str = ""
-    run_seconds: float = 1.0
-    probe_message: str = "HTTP probe failed with statuscode: 503"
-    usage: dict[str, str] = field(default_factory=dict)
-
-
-def programs(annotations: dict[str, str] | None) -> dict[str, Program]:
-    """Container name to program; ValueError where the annotation cannot be read."""
-    text = (annotations or {}).get(PROGRAM)
-    if not text:
-        return {}
-    known = {f.name for f in fields(Program)}
-    found = {}
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise ValueError(f"{PROGRAM} must map container names to behaviours")
-    for container, behaviour in data.items():
-        if unknown := set(behaviour) - known:
-            raise ValueError(f"{PROGRAM}: {container}: unknown {', '.join(sorted(unknown))}")
-        listed: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in behaviour.items()}
-        found[container] = Program(**listed)
-    return found
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.practice.cluster.containers import (
-    PROGRAM,
-    Container,
-    Fate,
-    Program,
-    Setting,
-    programs,
-    step,
-)
+from runbook_lib.practice.cluster.containers import Container, Fate, Setting, step
 from runbook_lib.practice.cluster.environment import environment, mount_problem
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.nodes import kubelet_answers
+from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
 from runbook_lib.practice.cluster.quantities import span
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 
-from runbook_lib.practice.cluster.containers import PROGRAM, programs
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.owners import (
     FRESH_SECONDS,
@@ -16,6 +15,7 @@ from runbook_lib.practice.cluster.owners import (
     share,
     template_hash,
 )
+from runbook_lib.practice.cluster.program import PROGRAM, programs
 from runbook_lib.practice.cluster.quantities import span
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import (

@@ -31,6 +31,8 @@ batch/v1 jobs Job n - status
 batch/v1 cronjobs CronJob n cj status
 networking.k8s.io/v1 ingresses Ingress n ing status
 networking.k8s.io/v1 networkpolicies NetworkPolicy n netpol -
+networking.k8s.io/v1 ingressclasses IngressClass c - -
+scheduling.k8s.io/v1 priorityclasses PriorityClass c pc -
 discovery.k8s.io/v1 endpointslices EndpointSlice n - -
 autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler n hpa status
 policy/v1 poddisruptionbudgets PodDisruptionBudget n pdb status

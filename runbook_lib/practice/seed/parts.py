@@ -5,12 +5,22 @@ from __future__ import annotations
 import base64
 import datetime
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
-NAMESPACES = ("mlops-platform", "models", "kserve", "kube-system", "monitoring")
-PLATFORM = "mlops-platform"
+ACCOUNT = "123456789012"
+CLUSTER = "mlops-platform-production"
+PLATFORM, MODELS, SYSTEM = "mlops-platform", "models", "kube-system"
+NAMESPACES = (
+    PLATFORM,
+    MODELS,
+    "kserve",
+    "knative-serving",
+    "kourier-system",
+    SYSTEM,
+    "monitoring",
+)
 AGE = datetime.timedelta(days=21)
 STARTED_AGO = "6d"
 
@@ -99,23 +109,60 @@ def secret(name: str, values: dict[str, str]) -> Object:
 
 
 def service(
-    name: str, selector: dict[str, str], port: int, target: int, *, namespace: str = PLATFORM
+    name: str,
+    selector: dict[str, str],
+    port: int,
+    target: int | str,
+    *,
+    namespace: str = PLATFORM,
+    port_name: str = "http",
+    headless: bool = False,
 ) -> Object:
+    spec: Object = {
+        "type": "ClusterIP",
+        "selector": selector,
+        "ports": [{"name": port_name, "port": port, "targetPort": target, "protocol": "TCP"}],
+    }
+    if headless:
+        spec |= {"clusterIP": "None", "clusterIPs": ["None"]}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": meta(name, namespace, selector),
-        "spec": {
-            "type": "ClusterIP",
-            "selector": selector,
-            "ports": [{"name": "http", "port": port, "targetPort": target, "protocol": "TCP"}],
-        },
+        "spec": spec,
     }
 
 
+def config_map(name: str, data: dict[str, str], *, namespace: str = PLATFORM) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": meta(name, namespace),
+        "data": data,
+    }
+
+
+def service_account(name: str, *, role: str = "", namespace: str = PLATFORM) -> Object:
+    """A ServiceAccount; with `role`, the name of the IAM role that its pods take on (IRSA)."""
+    account: Object = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": meta(name, namespace),
+    }
+    if role:
+        arn = f"arn:aws:iam::{ACCOUNT}:role/{role}"
+        account["metadata"]["annotations"] = {"eks.amazonaws.com/role-arn": arn}
+    return account
+
+
 @dataclass(frozen=True)
-class Program:
-    """What a container does, for the kubelet stand-in, and what it uses and may use."""
+class Container:
+    """A container as its manifest has it, and what it does, uses and answers in practice.
+
+    Quantities are Kubernetes'. `cpu` and `memory` are requests; the limit of memory is `memory`
+    unless `memory_limit` says otherwise, that of CPU `cpu_limit` if given. `behaviour` holds
+    further fields of the practice program (see docs/practice-cluster.md).
+    """
 
     image: str
     port: int
@@ -124,66 +171,100 @@ class Program:
     cpu_used: str
     memory_used: str
     log: tuple[str, ...] = ()
-    needs_env: tuple[str, ...] = ()
     probe_path: str | None = "/health"
+    port_name: str = "http"
+    memory_limit: str = ""
+    cpu_limit: str = ""
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[Object, ...] = ()
+    env_from: tuple[Object, ...] = ()
+    mounts: dict[str, str] = field(default_factory=dict)  # volume to path
+    behaviour: Object = field(default_factory=dict)
+
+    def manifest(self, name: str) -> Object:
+        limits = {"memory": self.memory_limit or self.memory}
+        if self.cpu_limit:
+            limits["cpu"] = self.cpu_limit
+        found: Object = {
+            "name": name,
+            "image": self.image if "/" in self.image else f"{REGISTRY}/{self.image}",
+            "ports": [{"name": self.port_name, "containerPort": self.port, "protocol": "TCP"}],
+            "resources": {"requests": {"cpu": self.cpu, "memory": self.memory}, "limits": limits},
+        }
+        if self.probe_path:
+            probe = {"httpGet": {"path": self.probe_path, "port": self.port, "scheme": "HTTP"}}
+            found["readinessProbe"] = {**probe, "periodSeconds": 10}
+            found["livenessProbe"] = {**probe, "periodSeconds": 20, "initialDelaySeconds": 30}
+        for name_, value in (
+            ("command", self.command),
+            ("args", self.args),
+            ("env", self.env),
+            ("envFrom", self.env_from),
+        ):
+            if value:
+                found[name_] = list(value)
+        if self.mounts:
+            mounts = [{"name": v, "mountPath": path} for v, path in self.mounts.items()]
+            found["volumeMounts"] = mounts
+        return found
+
+    def program(self, name: str) -> Object:
+        return {
+            "log": list(self.log) or [f"INFO {name} started"],
+            "started_ago": STARTED_AGO,
+            "usage": {"cpu": self.cpu_used, "memory": self.memory_used},
+            **self.behaviour,
+        }
 
 
 def workload(
     kind: str,
     name: str,
     labels: dict[str, str],
-    program: Program,
+    container: Container,
     *,
     replicas: int = 1,
     namespace: str = PLATFORM,
-    env: tuple[Object, ...] = (),
-    env_from: tuple[Object, ...] = (),
+    account: str = "",
+    claim: str = "",
+    **pod: Any,
 ) -> Object:
-    """A Deployment, StatefulSet or DaemonSet with one container of its own name."""
-    behaviour: Object = {
-        "log": list(program.log) or [f"INFO {name} started"],
-        "started_ago": STARTED_AGO,
-        "usage": {"cpu": program.cpu_used, "memory": program.memory_used},
-    }
-    if program.needs_env:
-        behaviour |= {"needs_env": list(program.needs_env), "exit_code": 1}
-    container: Object = {
-        "name": name,
-        "image": f"{REGISTRY}/{program.image}",
-        "ports": [{"containerPort": program.port}],
-        "resources": {
-            "requests": {"cpu": program.cpu, "memory": program.memory},
-            "limits": {"memory": program.memory},
-        },
-    }
-    if program.probe_path:
-        probe = {"httpGet": {"path": program.probe_path, "port": program.port}}
-        container["readinessProbe"] = {**probe, "periodSeconds": 10}
-        container["livenessProbe"] = {**probe, "periodSeconds": 20, "initialDelaySeconds": 30}
-    if env:
-        container["env"] = list(env)
-    if env_from:
-        container["envFrom"] = list(env_from)
+    """A Deployment, StatefulSet or DaemonSet with one container of its own name.
+
+    `claim`: of a StatefulSet, "volume size" of its one volumeClaimTemplate. `pod`: further
+    fields of the pod's spec.
+    """
+    if account:
+        pod["serviceAccountName"] = account
+    program = json.dumps({name: container.program(name)})
     spec: Object = {
         "selector": {"matchLabels": labels},
         "template": {
-            "metadata": {
-                "labels": labels,
-                "annotations": {"practice.runbook/program": json.dumps({name: behaviour})},
-            },
-            "spec": {"containers": [container]},
+            "metadata": {"labels": labels, "annotations": {"practice.runbook/program": program}},
+            "spec": {"containers": [container.manifest(name)], **pod},
         },
     }
     if kind != "DaemonSet":
         spec["replicas"] = replicas
     if kind == "StatefulSet":
         spec["serviceName"] = name
+    if claim:
+        volume, size = claim.split()
+        wanted = {"accessModes": ["ReadWriteOnce"], "storageClassName": "gp3"}
+        requested = {"resources": {"requests": {"storage": size}}}
+        template = {"metadata": {"name": volume}, "spec": {**wanted, **requested}}
+        spec["volumeClaimTemplates"] = [template]
     return {
         "apiVersion": "apps/v1",
         "kind": kind,
         "metadata": meta(name, namespace, labels),
         "spec": spec,
     }
+
+
+def variable(name: str, value: str) -> Object:
+    return {"name": name, "value": value}
 
 
 def secret_env(variable: str, name: str, key: str, *, optional: bool = False) -> Object:
