@@ -1,0 +1,1 @@
+"""What the platform says of itself: a module for each system that is measured."""

@@ -1,0 +1,1 @@
+"""PromQL: what Prometheus 2.42 answers, for the functions of `functions.SUPPORTED`."""

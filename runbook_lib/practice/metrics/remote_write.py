@@ -1,0 +1,60 @@
+"""Series as Prometheus' remote-write protocol has them: protobuf in a Snappy frame.
+
+Source: prompb/remote.proto and prompb/types.proto; Snappy's format_description.txt.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from runbook_lib.practice.metrics.promql.values import Series
+
+HEADERS = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+_LITERAL = 60_000  # bytes in one literal; two bytes tell its length
+
+
+def _number(value: int) -> bytes:
+    """A varint."""
+    value &= 2**64 - 1
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a known length: a string or a message."""
+    return _number(number << 3 | 2) + _number(len(content)) + content
+
+
+def _timeseries(series: Series) -> bytes:
+    labels = b"".join(
+        _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+        for name, value in sorted(series.labels.items())
+    )
+    samples = b"".join(
+        _field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _number(time))
+        for time, value in zip(series.times, series.values, strict=True)
+    )
+    return labels + samples
+
+
+def _snappy(content: bytes) -> bytes:
+    """A valid Snappy block that compresses nothing."""
+    out = bytearray(_number(len(content)))
+    for begin in range(0, len(content), _LITERAL):
+        part = content[begin : begin + _LITERAL]
+        out += bytes([61 << 2]) + struct.pack("<H", len(part) - 1) + part
+    return bytes(out)
+
+
+def body(series: Iterable[Series]) -> bytes:
+    """A WriteRequest. The samples of each series must rise in time."""
+    return _snappy(b"".join(_field(1, _timeseries(one)) for one in series))

@@ -1,0 +1,178 @@
+"""The platform's series, in memory: what was scraped, calm history, and what was put in.
+
+Bounded: fine samples for ten minutes, a sample a minute for three hours, at most MAX_SERIES.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from runbook_lib.practice.metrics import calm
+from runbook_lib.practice.metrics.promql.values import Match, Series
+from runbook_lib.practice.metrics.samples import (
+    NAME,
+    STALE,
+    Key,
+    Labels,
+    Sample,
+    is_stale,
+    key_of,
+)
+
+RETENTION_MS = calm.HISTORY_MS
+FINE_MS = 600_000
+COARSE_MS = 60_000
+MAX_SAMPLES = 340  # of one series, before the old ones are thinned
+MAX_SERIES = 4000
+GRID_MS = 15_000  # the samples of a series that was put in
+
+
+@dataclass
+class _Scraped:
+    """A series with its samples; `start` is where its calm history ends."""
+
+    labels: Labels
+    key: Key
+    rate: float
+    start: int | None
+    times: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    first: float = 0.0
+    raw: float = 0.0
+    base: float = 0.0  # what a counter had counted before the platform started
+
+    def add(self, at: int, value: float) -> None:
+        if not self.times:
+            self.first = value
+        self.times.append(at)
+        self.values.append(value)
+        if len(self.times) > MAX_SAMPLES:
+            self._thin(at)
+
+    def _thin(self, now: int) -> None:
+        """Of the old samples keep one a minute, and every marker of an end."""
+        times, values, last = array("q"), array("d"), 0
+        for time, value in zip(self.times, self.values, strict=True):
+            fine = time > now - FINE_MS or is_stale(value)
+            if time > now - RETENTION_MS and (fine or time - last >= COARSE_MS):
+                times.append(time)
+                values.append(value)
+                last = time
+        self.times, self.values = times, values
+
+    def between(self, begin: int, end: int) -> Series:
+        times: list[int] = []
+        values: list[float] = []
+        if self.start is not None and begin < self.start:
+            before = calm.history(
+                self.key, self.labels[NAME], self.first, self.rate, self.start, begin, end
+            )
+            times, values = list(before[0]), list(before[1])
+        for time, value in zip(self.times, self.values, strict=True):
+            if begin <= time <= end:
+                times.append(time)
+                values.append(value)
+        return Series(self.labels, times, values)
+
+
+@dataclass(frozen=True)
+class _Put:
+    """A series that was put in: a function of the moment, until it is taken out."""
+
+    labels: Labels
+    of: Callable[[int], float | None]
+
+    def between(self, begin: int, end: int) -> Series:
+        grid = range(-(-begin // GRID_MS) * GRID_MS, end + 1, GRID_MS)
+        found = [(time, value) for time in grid if (value := self.of(time)) is not None]
+        return Series(self.labels, [time for time, _ in found], [value for _, value in found])
+
+
+class SeriesStore:
+    """All series. Its methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._series: dict[Key, _Scraped] = {}
+        self._put: dict[Key, _Put] = {}
+        self._alive: dict[str, set[Key]] = {}  # of each target, what its last scrape gave
+
+    def record(self, at: int, target: str, samples: Iterable[Sample], extra: Labels) -> None:
+        """A scrape of a target at a moment (milliseconds), with the labels of its job.
+
+        What the scrape before had and this one has not is marked as ended. The target's first
+        scrape gives its series their calm history. Raises ValueError for too many series.
+        """
+        with self._lock:
+            begins = target not in self._alive
+            now: set[Key] = set()
+            for sample in samples:
+                labels = {**extra, **sample.labels, NAME: sample.name}
+                key = key_of(labels)
+                now.add(key)
+                self._add(at, key, labels, sample, begins=begins)
+            for key in self._alive.get(target, set()) - now:
+                self._series[key].add(at, STALE)
+            self._alive[target] = now
+
+    def _add(self, at: int, key: Key, labels: Labels, sample: Sample, *, begins: bool) -> None:
+        series = self._series.get(key)
+        if series is None:
+            if len(self._series) >= MAX_SERIES:
+                self._forget()
+            if len(self._series) >= MAX_SERIES:
+                raise ValueError(f"more than {MAX_SERIES} series; {sample.name} is too many")
+            kept = {name: value for name, value in labels.items() if value}
+            series = _Scraped(kept, key, sample.rate, at if begins else None)
+            if begins and sample.rate:
+                before = sample.rate * calm.HISTORY_MS / 1000
+                series.base = max(0.0, 2 * before - sample.value)
+            self._series[key] = series
+        elif series.base and sample.value < series.raw:
+            series.base = 0.0  # the counter was reset
+        series.raw = sample.value
+        series.add(at, sample.value + series.base)
+
+    def _forget(self) -> None:
+        """Drop the series that have ended, the oldest half first."""
+        ended = [key for key, series in self._series.items() if is_stale(series.values[-1])]
+        ended.sort(key=lambda key: self._series[key].times[-1])
+        for key in ended[: len(ended) // 2 + 1]:
+            del self._series[key]
+
+    # what a scenario puts in
+
+    def put(self, labels: Labels, of: Callable[[int], float | None]) -> None:
+        """A series given by a function of the moment (milliseconds); it hides the scraped one.
+
+        None of the function is no sample. Raises ValueError for labels without a name.
+        """
+        if not labels.get(NAME):
+            raise ValueError("a series needs a name")
+        with self._lock:
+            self._put[key_of(labels)] = _Put(dict(labels), of)
+
+    def take_out(self) -> None:
+        """Only what is scraped is left."""
+        with self._lock:
+            self._put.clear()
+
+    # reading
+
+    def select(self, matches: list[Match], begin: int, end: int) -> list[Series]:
+        """The series that match and have samples in [begin, end] (milliseconds)."""
+        with self._lock:
+            known: dict[Key, _Scraped | _Put] = {**self._series, **self._put}
+            found = [
+                series.between(begin, end)
+                for series in known.values()
+                if all(test(series.labels.get(label, "")) for label, test, _ in matches)
+            ]
+        return [series for series in found if series.times]
+
+    def labels(self, matches: list[Match], begin: int, end: int) -> list[Labels]:
+        """The labels of the series that have samples in the span."""
+        return [series.labels for series in self.select(matches, begin, end)]
