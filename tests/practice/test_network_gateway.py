@@ -20,6 +20,7 @@ from practice.documented import documented, offered
 from practice.hosted import Hosted
 
 from runbook_lib.practice.network.gateway import Gateway
+from runbook_lib.practice.network.nameserver import NameServer
 
 MLFLOW = "mlflow.mlops-platform.com"
 API = "api.mlops-platform.com"
@@ -74,6 +75,7 @@ def hosted(
 def gateway(hosted: Hosted) -> Iterator[Hosted]:
     """Healed after each test, and healthy then."""
     yield hosted
+    hosted.do("start")
     hosted.do("heal")
     for host in (MLFLOW, API):
         assert verified(hosted, host)["subject"]
@@ -168,6 +170,24 @@ def test_the_load_balancers_own_answers(gateway: Hosted, upstreams: dict[str, st
     assert "<h1>504 Gateway Time-out</h1>" in late.text
 
     assert get(gateway, "/", MLFLOW, headers={"Host": "else.mlops-platform.com"}).status_code == 404
+
+
+def test_an_ordinary_client_finds_it_by_name(gateway: Hosted) -> None:
+    """Name server, TCP, TLS, HTTP: each by the name that the platform's users type."""
+    import dns.resolver
+
+    with Hosted(NameServer()) as names:
+        assert isinstance(names.system, NameServer)
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers, resolver.port = ["127.0.0.1"], names.system.port
+        (address,) = resolver.resolve(MLFLOW, "A")
+    port = int(of(gateway).address.split(":")[1])
+    with (
+        socket.create_connection((address.address, port), 3) as plain,
+        trusting(gateway).wrap_socket(plain, server_hostname=MLFLOW) as tls,
+    ):
+        tls.sendall(f"GET / HTTP/1.1\r\nHost: {MLFLOW}\r\n\r\n".encode())
+        assert tls.recv(4096).startswith(b"HTTP/1.1 200 OK")
 
 
 # OpenSSL's verification codes, and what X509_verify_cert_error_string says of them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import sys
@@ -19,7 +18,8 @@ STATES = ("open", "closed", "filtered")
 class Listener:
     """One loopback port, the same for life; `serve` is awaited with each accepted socket.
 
-    The sockets do not block; `serve` closes them.
+    The sockets do not block. `serve` closes them or hands them on; what it does not end, or ends
+    with an exception, is closed here.
     """
 
     def __init__(self, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
@@ -27,13 +27,13 @@ class Listener:
         self.state = "closed"
         self._serve = serve
         self._sockets: list[socket.socket] = []
-        self._accepting: asyncio.Task[None] | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Future[None]] = set()
 
     async def become(self, state: str) -> None:
-        """Be one of STATES; connections that were accepted before are dropped by another one.
+        """Be one of STATES; what `serve` still holds is dropped, what it handed on stays.
 
-        Raises ValueError for an unknown state, and for `filtered` outside Linux.
+        Raises ValueError for an unknown state, and for `filtered` outside Linux; OSError where
+        the port is taken.
         """
         if state not in STATES:
             raise ValueError(f"a listener is {', '.join(STATES)}, not {state!r}")
@@ -42,16 +42,22 @@ class Listener:
         if state == self.state:
             return
         await self._close()
-        if state == "open":
-            self._accepting = asyncio.create_task(self._accept(self._listen(BACKLOG)))
-        elif state == "filtered":
-            self._listen(0)
-            self._fill()
+        self.state = "closed"
+        try:
+            if state == "open":
+                listening = self._listen(BACKLOG)
+                asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+            elif state == "filtered":
+                self._listen(0)
+                self._fill()
+        except OSError:
+            await self._close()
+            raise
         self.state = state
 
     def _listen(self, backlog: int) -> socket.socket:
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._sockets.append(listening)
+        self._sockets.append(listening)  # first, so that a failure leaves nothing open
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.setblocking(False)
         listening.bind((ADDRESS, self.port))
@@ -67,31 +73,32 @@ class Listener:
             filler.setblocking(False)
             filler.connect_ex((ADDRESS, self.port))
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listening)
-            task = asyncio.create_task(self._connected(connection))
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
-
-    async def _connected(self, connection: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         try:
-            await self._serve(connection)
-        except OSError as error:  # ssl.SSLError too: clients that leave, or trust otherwise
-            LOG.info("connection lost: %s", error)
+            connection, _ = listening.accept()
+        except OSError:  # it left before
+            return
+        connection.setblocking(False)
+        task = asyncio.ensure_future(self._serve(connection))
+        self._connections.add(task)
+        task.add_done_callback(lambda task: self._served(task, connection))
+
+    def _served(self, task: asyncio.Future[None], connection: socket.socket) -> None:
+        self._connections.discard(task)
+        failure = None if task.cancelled() else task.exception()
+        if task.cancelled() or failure:
             connection.close()
-        except BaseException:
-            connection.close()
-            raise
+        if isinstance(failure, OSError):  # ssl.SSLError too: who leaves, or trusts otherwise
+            LOG.info("connection lost: %s", failure)
+        elif failure:
+            LOG.error("a connection failed", exc_info=failure)
 
     async def _close(self) -> None:
-        tasks = [task for task in (self._accepting, *self._connections) if task]
-        self._accepting = None
+        for one in self._sockets:
+            asyncio.get_running_loop().remove_reader(one)
+            one.close()
+        self._sockets.clear()
+        tasks = list(self._connections)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for one in self._sockets:
-            with contextlib.suppress(OSError):
-                one.close()
-        self._sockets.clear()
