@@ -21,6 +21,7 @@ from typing import Any
 from aiohttp import web
 
 from runbook_lib.practice.cluster.controllers import Controllers
+from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.kubelets import ClusterKubelets
 from runbook_lib.practice.cluster.nodes import defaults
 from runbook_lib.practice.kubernetes.admission import apply_defaults
@@ -62,6 +63,18 @@ class KubernetesApi:
             for name in _NAMESPACES
         )
         self.load(custom_definitions())
+
+    # what lives inside of the cluster looks at these
+
+    @property
+    def store(self) -> Store:
+        """All objects; who is no part of the cluster only reads them."""
+        return self._store
+
+    @property
+    def kubelet(self) -> Kubelet:
+        """The stand-in for all kubelets."""
+        return self._controllers.kubelet
 
     # life
 

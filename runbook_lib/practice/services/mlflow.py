@@ -1,0 +1,507 @@
+"""MLflow 3: its API over its tables in Postgres and its artifacts in S3.
+
+Facts of the real server (3.17) that are kept: /health answers 200 without a database; what
+SQLAlchemy calls OperationalError is 503 TEMPORARILY_UNAVAILABLE, every other database error 400
+BAD_REQUEST, the wait for a connection included; a server that starts on another schema than its
+own, or without a database, ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import fnmatch
+import hmac
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.services import mlflow_store as tables
+from runbook_lib.practice.services.application import Answer, Application, Call
+from runbook_lib.practice.services.mlflow_store import MlflowError, invalid, required
+from runbook_lib.practice.services.pool import Limits, Pool, PoolTimeoutError, parameters
+from runbook_lib.practice.services.routing import Backend
+from runbook_lib.practice.services.rules import Raised
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from runbook_lib.practice.services.pool import Connection
+
+VERSION = "3.17.2"
+HOST = "mlflow.mlops-platform.com"
+API = "/api/2.0/mlflow/"
+ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
+_HTML = "text/html; charset=utf-8"
+_FLASK = (
+    "<!doctype html>\n<html lang=en>\n<title>{status} {title}</title>\n<h1>{title}</h1>\n"
+    "<p>{text}</p>\n"
+)
+_WORDS = {
+    401: ("Unauthorized", "You are not authenticated."),
+    404: (
+        "Not Found",
+        "The requested URL was not found on the server. If you entered the URL manually please "
+        "check your spelling and try again.",
+    ),
+    405: ("Method Not Allowed", "The method is not allowed for the requested URL."),
+    500: (
+        "Internal Server Error",
+        "The server encountered an internal error and was unable to complete your request. Either "
+        "the server is overloaded or there is an error in the application.",
+    ),
+}
+_PAGE = "<!doctype html><html lang=en><head><title>MLflow</title></head><body></body></html>"
+_SQLALCHEMY = "/usr/local/lib/python3.11/site-packages/sqlalchemy/"
+_MLFLOW = "/usr/local/lib/python3.11/site-packages/mlflow/"
+
+# From a connection, the request's parameters and the container's variables to the answer's body.
+Handler = Callable[["Connection", Mapping[str, Any], Mapping[str, str]], Any]
+
+
+class S3(Protocol):
+    """What gives boto3 clients of the practice AWS; they block."""
+
+    def client(self, service: str) -> Any: ...
+
+
+class Mlflow(Application):
+    """The tracking server behind Service mlflow."""
+
+    def __init__(self, store: Store, kubelet: Kubelet, aws: S3) -> None:
+        super().__init__(
+            store,
+            kubelet,
+            app="mlflow",
+            backend=Backend("mlops-platform", "mlflow", 5000),
+            host=HOST,
+        )
+        self._aws = aws
+        self._s3: Any = None
+        self._expected_schema = ""
+        # For servers that are started with `--app-name basic-auth`.
+        self.username, self.password = "admin", secrets.token_urlsafe(18)
+
+    def secrets(self) -> list[str]:
+        return [self.password]
+
+    def usual_request(self, number: int) -> tuple[str, str, dict[str, str], Any]:
+        if number % 2:
+            return "POST", f"{API}experiments/search", {}, {"max_results": 25}
+        runs = {"experiment_ids": [str(number % 20 + 1)], "max_results": 10}
+        return "POST", f"{API}runs/search", {}, runs
+
+    def route_of(self, path: str) -> str:
+        return ARTIFACTS if path.startswith(ARTIFACTS) else path
+
+    def access_line(self, call: Call, path: str, status: int) -> str:
+        from datetime import UTC, datetime
+
+        now = datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S")
+        return f"{now} {super().access_line(call, path, status)}"
+
+    # a container begins
+
+    async def container_started(self, pod: Object, env: Mapping[str, str]) -> None:
+        """Look at the database as the server does before it serves; end where that fails."""
+        import psycopg
+
+        pool = _pool(env, Limits(1, 0))
+        try:
+            async with pool.connection() as connection:
+                found = await tables.schema_version(connection)
+        except psycopg.OperationalError as error:
+            lines: tuple[str, ...] = _start_failed(_sqlalchemy(error))
+        except psycopg.errors.UndefinedTable:
+            lines = _start_failed(_out_of_date("None", self._expected_schema))
+        else:
+            # The first container of all knows the schema that the platform was made with.
+            self._expected_schema = self._expected_schema or found
+            if found == self._expected_schema:
+                return
+            lines = _start_failed(_out_of_date(found, self._expected_schema))
+        finally:
+            await pool.close()
+        self._kubelet.end(pod, self.container_of(pod), 1, lines, "Error")
+
+    # requests
+
+    async def answer(self, call: Call) -> Answer:
+        if call.path == "/health":
+            return Answer(200, "OK", "text/plain; charset=utf-8")
+        if not is_allowed(call.headers.get("Host", ""), call.env):
+            words = "Invalid Host header - possible DNS rebinding attack detected"
+            return Answer(403, words, "text/plain")
+        if not self._may_enter(call):
+            challenge = {"WWW-Authenticate": 'Basic realm="mlflow"'}
+            words = (
+                "You are not authenticated. Please see https://www.mlflow.org/docs/latest/auth/"
+                "index.html#authenticating-to-mlflow on how to authenticate."
+            )
+            return Answer(401, words, "text/plain; charset=utf-8", challenge)
+        if call.path == "/version":
+            return Answer(200, VERSION, _HTML)
+        if call.path == "/":
+            return Answer(200, _PAGE, _HTML)
+        if call.path == "/metrics" and _exposes_metrics(call):
+            return Answer(200, self._exposition(), "text/plain; version=0.0.4; charset=utf-8")
+        if call.path.startswith(ARTIFACTS):
+            return await self._proxy(call)
+        return await self._api(call)
+
+    def failed(self, error: Raised) -> Answer:
+        return _page(500)
+
+    def error_lines(self, call: Call, error: Raised) -> Iterable[str]:
+        where = f"Exception on {call.path} [{call.method}]"
+        return (f"ERROR mlflow.server: {where}", *error.traceback)
+
+    def _may_enter(self, call: Call) -> bool:
+        if "MLFLOW_AUTH_CONFIG_PATH" not in call.env:
+            return True
+        wanted = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        return hmac.compare_digest(call.headers.get("Authorization", ""), f"Basic {wanted}")
+
+    def _exposition(self) -> str:
+        lines = []
+        for sample in self._counters.collect():
+            labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+            lines.append(f"{sample.name}{{{labels}}} {sample.value}")
+        return "\n".join(lines) + "\n"
+
+    async def _api(self, call: Call) -> Answer:
+        route = _ROUTES.get(call.path.removeprefix(API)) if call.path.startswith(API) else None
+        if route is None:
+            return _page(404)
+        methods, handler = route
+        if call.method not in methods:
+            return _page(405)
+        given = dict(call.query) if call.method == "GET" else tables.parsed(call.body)
+        try:
+            body = await self._in_session(call, lambda one: handler(one, given, call.env))
+        except MlflowError as error:
+            if error.status >= 500:
+                name = "_" + call.path.removeprefix(API).replace("/", "_").replace("-", "_")
+                call.log(
+                    f"ERROR mlflow.server.handlers: Error in {name}: {error}. "
+                    "Set MLFLOW_LOGGING_LEVEL=DEBUG for traceback."
+                )
+            return Answer(error.status, error.body)
+        return Answer(200, body)
+
+    async def _in_session(self, call: Call, work: Callable[[Connection], Any]) -> Any:
+        """Do something with a connection of the pod's pool. Raises MlflowError."""
+        import psycopg
+
+        pool = self.pool(call, lambda: _pool(call.env, _limits(call.env)))
+        try:
+            async with pool.connection() as connection:
+                return await work(connection)
+        except psycopg.OperationalError as error:
+            text = _sqlalchemy(error)
+            traced = Raised("sqlalchemy.exc.OperationalError", text, _frames("connect"))
+            call.log(
+                "ERROR mlflow.store.db.utils: SQLAlchemy database error. "
+                f"The following exception is caught.\n{text}"
+            )
+            for line in traced.traceback:
+                call.log(line)
+            raise MlflowError("TEMPORARILY_UNAVAILABLE", text) from None
+        except PoolTimeoutError as error:
+            traced = Raised("sqlalchemy.exc.TimeoutError", str(error), _frames("_do_get"))
+            for line in traced.traceback:
+                call.log(line)
+            raise MlflowError("BAD_REQUEST", str(error)) from None
+        except psycopg.Error as error:
+            raise MlflowError("BAD_REQUEST", _sqlalchemy(error)) from None
+
+    # artifacts
+
+    async def _proxy(self, call: Call) -> Answer:
+        """Artifacts go through the server to the bucket and back."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        destination = call.env.get("MLFLOW_ARTIFACTS_DESTINATION", _DEFAULT_DESTINATION)
+        bucket, _, root = destination.removeprefix("s3://").partition("/")
+        path = call.path.removeprefix(ARTIFACTS).strip("/") or call.query.get("path", "")
+        key = f"{root.strip('/')}/{path}".strip("/")
+        if call.method not in ("GET", "PUT"):
+            return _page(405)
+        try:
+            return await asyncio.to_thread(self._transfer, call, bucket, key, path)
+        except ClientError as error:
+            if call.method == "GET" and error.response["Error"]["Code"] == "NoSuchKey":
+                missing = MlflowError("RESOURCE_DOES_NOT_EXIST", f"No such artifact: '{path}'")
+                return Answer(missing.status, missing.body)
+            raise self._s3_failed(call, error, bucket, key) from None
+        except BotoCoreError as error:
+            raise self._s3_failed(call, error, bucket, key) from None
+
+    def _transfer(self, call: Call, bucket: str, key: str, path: str) -> Answer:
+        if self._s3 is None:
+            self._s3 = self._aws.client("s3")
+        if call.method == "PUT":
+            self._s3.put_object(Bucket=bucket, Key=key, Body=call.body)
+            return Answer(200, {})
+        if call.path.rstrip("/") == ARTIFACTS:
+            return Answer(200, self._listed(bucket, key))
+        found = self._s3.get_object(Bucket=bucket, Key=key)
+        return Answer(200, found["Body"].read(), "application/octet-stream")
+
+    def _listed(self, bucket: str, key: str) -> dict[str, Any]:
+        prefix = f"{key}/" if key else ""
+        answer = self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        files = [
+            {"path": one["Prefix"].removeprefix(prefix).rstrip("/"), "is_dir": True}
+            for one in answer.get("CommonPrefixes", [])
+        ]
+        for one in answer.get("Contents", []):
+            name = one["Key"].removeprefix(prefix)
+            files.append({"path": name, "is_dir": False, "file_size": one["Size"]})
+        return {"files": files} if files else {}
+
+    def _s3_failed(self, call: Call, error: Exception, bucket: str, key: str) -> Raised:
+        frames = (
+            (f"{_MLFLOW}server/handlers.py", 4028, "_upload_artifact"),
+            (f"{_MLFLOW}store/artifact/s3_artifact_repo.py", 233, "_upload_file"),
+        )
+        if call.method == "PUT":
+            text = f"Failed to upload /tmp/{key.rpartition('/')[2]} to {bucket}/{key}: {error}"
+            return Raised("boto3.exceptions.S3UploadFailedError", text, frames)
+        return Raised(f"botocore.exceptions.{type(error).__name__}", str(error), frames)
+
+
+_DEFAULT_DESTINATION = "s3://mlops-platform-production-artifacts/"
+
+
+def is_allowed(host: str, env: Mapping[str, str]) -> bool:
+    """MLFLOW_SERVER_ALLOWED_HOSTS, as MLflow matches it; without it, what is local is allowed."""
+    listed = env.get("MLFLOW_SERVER_ALLOWED_HOSTS")
+    if listed is None:  # the cluster's names stand for the private addresses that MLflow allows
+        name = host.partition(":")[0]
+        return "." not in name or fnmatch.fnmatch(name, "127.0.0.1") or name.startswith("10.")
+    allowed = [one.strip() for one in listed.split(",")]
+    return "*" in allowed or any(
+        fnmatch.fnmatch(host, one) if "*" in one else host == one for one in allowed
+    )
+
+
+# routes
+
+
+async def _search_experiments(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    _refuse_filters(given)
+    limit, offset = tables.limit_of(given, 0, 50_000), tables.offset_of(given)
+    stages = given.get("view_type") or "ACTIVE_ONLY"
+    found, more = await tables.search_experiments(connection, stages, limit, offset)
+    return _listing("experiments", found, offset + limit if more else 0)
+
+
+async def _search_runs(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    _refuse_filters(given)
+    limit, offset = tables.limit_of(given, 1000, 50_000), tables.offset_of(given)
+    stages = given.get("run_view_type") or "ACTIVE_ONLY"
+    experiments = [int(one) for one in given.get("experiment_ids") or [] if str(one).isdigit()]
+    found, more = await tables.search_runs(connection, experiments, stages, limit, offset)
+    return _listing("runs", found, offset + limit if more else 0)
+
+
+async def _search_models(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    _refuse_filters(given)
+    limit, offset = tables.limit_of(given, 100, 1000), tables.offset_of(given)
+    found, more = await tables.registered_models(connection, limit, offset)
+    return _listing("registered_models", found, offset + limit if more else 0)
+
+
+async def _get_experiment(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    identity = str(required(given, "experiment_id"))
+    return {"experiment": await tables.find_experiment(connection, identity)}
+
+
+async def _get_by_name(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    name = required(given, "experiment_name")
+    return {"experiment": await tables.experiment_by_name(connection, name)}
+
+
+async def _create_experiment(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    root = env.get("MLFLOW_ARTIFACTS_DESTINATION", _DEFAULT_DESTINATION)
+    name = required(given, "name")
+    return {"experiment_id": await tables.create_experiment(connection, name, root)}
+
+
+async def _delete_experiment(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    await tables.delete_experiment(connection, str(required(given, "experiment_id")))
+    return {}
+
+
+async def _create_run(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    return {"run": await tables.create_run(connection, given)}
+
+
+async def _update_run(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    return {"run_info": await tables.update_run(connection, given)}
+
+
+async def _get_run(connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]) -> Any:
+    return {"run": await tables.find_run(connection, str(required(given, "run_id")))}
+
+
+async def _log_metric(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    for name in ("key", "value", "timestamp", "run_id"):
+        required(given, name)
+    await tables.log_batch(connection, str(given["run_id"]), {"metrics": [given]})
+    return {}
+
+
+async def _log_batch(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    await tables.log_batch(connection, str(required(given, "run_id")), given)
+    return {}
+
+
+async def _latest_versions(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    name = required(given, "name")
+    await tables.require_model(connection, name)
+    return _listing("model_versions", await tables.latest_versions(connection, [name]), 0)
+
+
+async def _list_artifacts(
+    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
+) -> Any:
+    found = await tables.find_run(connection, str(required(given, "run_id")))
+    return {"root_uri": found["info"]["artifact_uri"]}
+
+
+_ROUTES: dict[str, tuple[tuple[str, ...], Handler]] = {
+    "experiments/search": (("GET", "POST"), _search_experiments),
+    "experiments/get": (("GET",), _get_experiment),
+    "experiments/get-by-name": (("GET",), _get_by_name),
+    "experiments/create": (("POST",), _create_experiment),
+    "experiments/delete": (("POST",), _delete_experiment),
+    "runs/create": (("POST",), _create_run),
+    "runs/update": (("POST",), _update_run),
+    "runs/get": (("GET",), _get_run),
+    "runs/search": (("POST",), _search_runs),
+    "runs/log-metric": (("POST",), _log_metric),
+    "runs/log-batch": (("POST",), _log_batch),
+    "registered-models/search": (("GET",), _search_models),
+    "registered-models/get-latest-versions": (("GET", "POST"), _latest_versions),
+    "artifacts/list": (("GET",), _list_artifacts),
+}
+
+
+def _refuse_filters(given: Mapping[str, Any]) -> None:
+    for name in ("filter", "order_by"):
+        if given.get(name):
+            raise invalid(f"the practice platform's MLflow serves no {name} in searches")
+
+
+def _listing(name: str, found: list[dict[str, Any]], following: int) -> dict[str, Any]:
+    """A page of a search; what is empty is left out, as protobuf does."""
+    body: dict[str, Any] = {name: found} if found else {}
+    return {**body, "next_page_token": str(following)} if following else body
+
+
+def _page(status: int) -> Answer:
+    title, text = _WORDS[status]
+    return Answer(status, _FLASK.format(status=status, title=title, text=text), _HTML)
+
+
+def _exposes_metrics(call: Call) -> bool:
+    arguments = [
+        str(word)
+        for one in call.target.pod["spec"]["containers"]
+        if one["name"] == call.target.container
+        for word in [*(one.get("command") or []), *(one.get("args") or [])]
+    ]
+    return any(word.startswith("--expose-prometheus") for word in arguments)
+
+
+# the database
+
+
+def _pool(env: Mapping[str, str], limits: Limits) -> Pool:
+    """The pool that the variables of a container describe."""
+    if url := env.get("MLFLOW_BACKEND_STORE_URI"):
+        connect = parameters(url)
+    else:
+        connect = {
+            "host": env.get("DB_HOST", ""),
+            "port": env.get("DB_PORT", "5432"),
+            "user": env.get("DB_USERNAME", ""),
+            "password": env.get("DB_PASSWORD", ""),
+            "dbname": env.get("DB_DATABASE", ""),
+        }
+    return Pool({**connect, "sslmode": "disable"}, limits, "mlflow")
+
+
+def _limits(env: Mapping[str, str]) -> Limits:
+    """SQLAlchemy's defaults where MLflow is told nothing."""
+    return Limits(
+        int(env.get("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "5")),
+        int(env.get("MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", "10")),
+    )
+
+
+def _sqlalchemy(error: psycopg.Error) -> str:
+    """A database error in SQLAlchemy's words."""
+    name = type(error).__name__
+    where = "psycopg" if name == "OperationalError" else "psycopg.errors"
+    link = "(Background on this error at: https://sqlalche.me/e/20/e3q8)"
+    return f"({where}.{name}) {str(error).rstrip()}\n{link}"
+
+
+def _frames(last: str) -> tuple[tuple[str, int, str], ...]:
+    return (
+        (f"{_MLFLOW}store/db/utils.py", 174, "make_managed_session"),
+        (f"{_SQLALCHEMY}engine/base.py", 3303, "raw_connection"),
+        (f"{_SQLALCHEMY}pool/base.py", 460, last),
+    )
+
+
+def _out_of_date(found: str, expected: str) -> str:
+    return (
+        "mlflow.exceptions.MlflowException: Detected out-of-date database schema (found version "
+        f"{found}, but expected {expected}). Take a backup of your database, then run "
+        "'mlflow db upgrade <database_uri>' to migrate your database to the latest schema. NOTE: "
+        "schema migration may result in database downtime - please consult your database's "
+        "documentation for more detail."
+    )
+
+
+def _start_failed(text: str) -> tuple[str, ...]:
+    last = text if text.startswith("mlflow.") else f"sqlalchemy.exc.OperationalError: {text}"
+    return (
+        "ERROR mlflow.cli: Error initializing backend store",
+        f"ERROR mlflow.cli: {last.partition(': ')[2].splitlines()[0]}",
+        "Traceback (most recent call last):",
+        f'  File "{_MLFLOW}cli/__init__.py", line 560, in server',
+        f'  File "{_MLFLOW}server/handlers.py", line 430, in initialize_backend_stores',
+        f'  File "{_MLFLOW}store/tracking/sqlalchemy_store.py", line 268, in __init__',
+        *last.splitlines(),
+    )
