@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runbook_lib.practice.cluster.program import Program
+from runbook_lib.practice.cluster.quantities import span
 from runbook_lib.practice.kubernetes.store import Object, stamp
 
 _BACK_OFF, _BACK_OFF_LIMIT = 10, 300  # seconds, as in the kubelet
@@ -19,6 +20,13 @@ _CREATE_ERROR = (
     "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
     "runc create failed: unable to start container process: error during container init: {}: "
     "unknown"
+)
+
+
+_PID = 21734
+_CHILD_OOM = (
+    "[ERROR] Worker (pid:17) was sent SIGKILL! Perhaps out of memory?",
+    "[INFO] Booting worker with pid: 23",
 )
 
 
@@ -37,6 +45,8 @@ class Setting:
     init: bool
     environment: Callable[[], dict[str, str]]
     record: Callable[..., None]  # (type, reason, message, at=, count=, span=)
+    record_on_node: Callable[..., None]  # the same, about the node
+    reach: Callable[[str], str]  # "host:port" to how a connection to it goes
 
 
 @dataclass
@@ -64,6 +74,7 @@ class Container:
     ready: bool = False
     running: bool = False
     done: bool = False
+    started: float = 0.0  # Unix time of its last start
     fate: Fate | None = None
     environment: dict[str, str] = field(default_factory=dict)  # as it was when it started
     log: list[tuple[float, str]] = field(default_factory=list)
@@ -107,6 +118,16 @@ class Container:
         except ConfigError:
             self.fate = None  # it has the environment that it was started with
 
+    def stop(self, at: float, exit_code: int = 137) -> None:
+        """It is made to end for good, by its kubelet."""
+        if self.running:
+            fate = Fate(0, exit_code, "Error")
+            self.ends += 1
+            self.state = {"terminated": self.ended(fate, self.started, at)}
+            self.previous = self.log
+        self.running = self.ready = False
+        self.done = True
+
     def current_log(self) -> list[tuple[float, str]]:
         """A container that waits to be restarted shows the log of its last run."""
         return self.log if self.running or self.done else self.previous or []
@@ -147,7 +168,9 @@ def _start(container: Container, setting: Setting, at: float) -> float | None:
         container.log = []
         return _ended(container, setting, Fate(0, 128, "StartError"), None, at, message)
     setting.record("Normal", "Started", f"Started container {container.name}", at=at)
-    container.running, container.log = True, [(at, line) for line in program.log]
+    lines = (*program.log, *(_CHILD_OOM if program.child_oom else ()))
+    container.running, container.log = True, [(at, line) for line in lines]
+    container.started = at
     container.state = {"running": {"startedAt": stamp(at)}}
     container.environment = environment
     container.fate = _fate(setting, environment)
@@ -157,24 +180,59 @@ def _start(container: Container, setting: Setting, at: float) -> float | None:
 
 def _fate(setting: Setting, environment: dict[str, str]) -> Fate | None:
     program = setting.program
-    missing = [name for name in program.needs_env if name not in environment]
+    fate = _own_fate(setting, environment)
+    if fate is not None:
+        fate.lines += program.last_log
+    return fate
+
+
+def _own_fate(setting: Setting, environment: dict[str, str]) -> Fate | None:
+    program = setting.program
     code = program.exit_code
-    if missing:
-        return Fate(
-            program.run_seconds, 1 if code is None else code, "Error", _traceback(missing[0])
-        )
-    if program.oom:
-        return Fate(program.run_seconds, 137, "OOMKilled")
+    after = program.run_seconds
+    if lines := _obstacle(setting, environment):
+        return Fate(after, 1 if code is None else code, "Error", lines)
+    if program.oom or program.node_oom:
+        return Fate(after, 137 if code is None else code, "OOMKilled")
+    if program.memory_fills_in:
+        return Fate(span(program.memory_fills_in), 137 if code is None else code, "OOMKilled")
     if program.liveness_fails:
         probe = setting.spec.get("livenessProbe") or {}
         after = probe.get("initialDelaySeconds", 0) + (
             probe.get("periodSeconds", 10) * probe.get("failureThreshold", 3)
         )
         return Fate(after, 137 if code is None else code, "Error", killed=True)
-    if setting.init or (code is not None and not program.needs_env):
-        code = 0 if code is None or program.needs_env else code
-        return Fate(program.run_seconds, code, "Error" if code else "Completed")
+    conditional = program.needs_env or program.needs_host
+    if setting.init or (code is not None and not conditional):
+        code = 0 if code is None or conditional else code
+        return Fate(after, code, "Error" if code else "Completed")
     return None
+
+
+def _obstacle(setting: Setting, environment: dict[str, str]) -> tuple[str, ...]:
+    """The last lines of an application that does not find what it needs; none where it does."""
+    program = setting.program
+    for name in program.needs_env:
+        if name not in environment:
+            return _traceback(name)
+    for host in program.needs_host:
+        if error := _CONNECTION_ERRORS.get(setting.reach(host)):
+            return (f"ERROR: cannot connect to {host}", error)
+    for mount in setting.spec.get("volumeMounts") or []:
+        if mount["name"] == program.full_volume:
+            path = f"{mount['mountPath']}/data.tmp"
+            return (f"OSError: [Errno 28] No space left on device: '{path}'",)
+    if program.unwritable:
+        return (f"PermissionError: [Errno 13] Permission denied: '{program.unwritable}'",)
+    return ()
+
+
+_CONNECTION_ERRORS = {
+    "refused": "ConnectionRefusedError: [Errno 111] Connection refused",
+    "timeout": "TimeoutError: [Errno 110] Connection timed out",
+    "absent": "socket.gaierror: [Errno -2] Name or service not known",
+    "no answer": "socket.gaierror: [Errno -3] Temporary failure in name resolution",
+}
 
 
 def _traceback(name: str) -> tuple[str, ...]:
@@ -192,7 +250,6 @@ def _ready_after(spec: Object) -> float:
 
 
 def _end(container: Container, setting: Setting, fate: Fate, at: float) -> float | None:
-    started = at - fate.after
     if fate.killed:
         probe = setting.spec.get("livenessProbe") or {}
         times = probe.get("failureThreshold", 3)
@@ -201,7 +258,20 @@ def _end(container: Container, setting: Setting, fate: Fate, at: float) -> float
         message = f"Container {container.name} failed liveness probe, will be restarted"
         setting.record("Normal", "Killing", message, at=at)
     container.log += [(at, line) for line in fate.lines]
-    return _ended(container, setting, fate, started, at)
+    if setting.program.node_oom:
+        victim = "System OOM encountered, victim process: {}, pid: {}"
+        setting.record_on_node(
+            "Warning", "SystemOOM", victim.format(_process(setting.spec), _PID), at=at
+        )
+    message = ""
+    if fate.exit_code and setting.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+        message = "\n".join(line for _, line in container.log[-80:])[-2048:]
+    return _ended(container, setting, fate, container.started, at, message)
+
+
+def _process(spec: Object) -> str:
+    command = [*(spec.get("command") or []), "python"]
+    return str(command[0].rsplit("/", 1)[-1])
 
 
 def _ended(
@@ -275,3 +345,9 @@ def _go_duration(whole: int) -> str:
 def expanded(text: str, environment: dict[str, str]) -> str:
     """$(NAME) in a value of env, as the kubelet expands it."""
     return re.sub(r"\$\(([A-Za-z_]\w*)\)", lambda found: environment.get(found[1], found[0]), text)
+
+
+def expanded_shell(text: str, environment: dict[str, str]) -> str:
+    """$NAME and ${NAME}, as a shell expands them: nothing where there is no such variable."""
+    names = re.compile(r"\$(?:\{([A-Za-z_]\w*)\}|([A-Za-z_]\w*))")
+    return names.sub(lambda found: environment.get(found[1] or found[2], ""), text)

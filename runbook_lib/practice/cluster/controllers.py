@@ -5,9 +5,11 @@ from __future__ import annotations
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import Nodes
+from runbook_lib.practice.cluster.podadmission import PodAdmission
 from runbook_lib.practice.cluster.scheduler import Scheduler
 from runbook_lib.practice.cluster.services import Services
 from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
+from runbook_lib.practice.cluster.volumes import Volumes
 from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
 from runbook_lib.practice.kubernetes.store import Store
 
@@ -20,6 +22,7 @@ class Controllers:
 
     def __init__(self, store: Store, time_scale: float) -> None:
         self._recorder = Recorder(store)
+        store.admit = PodAdmission(store)
         self.kubelet = Kubelet(store, self._recorder, time_scale)
         self._nodes = Nodes(store, self._recorder, time_scale)
         self._workloads = [
@@ -28,6 +31,7 @@ class Controllers:
         ]
         self._scheduler = Scheduler(store, self._recorder)
         self._services = Services(store)
+        self._volumes = Volumes(store, self._recorder)
 
     def reconcile(self, now: float, *, changed: bool) -> float | None:
         """Let all do what is due; the Unix time when something will be next.
@@ -38,6 +42,7 @@ class Controllers:
             for controller in self._workloads:
                 controller.sync(now)
             self._scheduler.sync(now)
+            self._volumes.sync()
         times = [self._nodes.sync(now), self.kubelet.sync(now)]
         if changed:
             self._services.sync()

@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from runbook_lib.practice.cluster.containers import Container, Fate, Setting, step
+from runbook_lib.practice.cluster.dialing import Network
 from runbook_lib.practice.cluster.environment import environment, mount_problem
 from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.cluster.nodes import kubelet_answers
+from runbook_lib.practice.cluster.nodes import NETWORK, annotation, kubelet_answers
+from runbook_lib.practice.cluster.podstatus import PodState, pod_status
 from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
-from runbook_lib.practice.cluster.quantities import span
+from runbook_lib.practice.cluster.quantities import quantity, span
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
 
@@ -26,23 +28,18 @@ _MOUNT_RETRY_SECONDS = 15.0
 _LONG_SECONDS = 5.0  # a wait of the real kubelet that is shortened, but not to nothing
 _SHORTEST_SECONDS = 0.25
 _LOG_LINES = 5_000  # of one container
+_SANDBOX_RETRY_SECONDS = 12.0
+_SANDBOX = (
+    "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for "
+    'sandbox "{}": plugin type="aws-cni" name="aws-cni" failed (add): add cmd: {}'
+)
+_NO_ADDRESS = "failed to assign an IP address to container"
+_NO_PLUGIN = (
+    "Error received from AddNetwork gRPC call: rpc error: code = Unavailable desc = connection "
+    'error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:50051: connect: connection '
+    'refused"'
+)
 _VOLUMES = ""  # the step before any container
-
-
-@dataclass
-class _Pod:
-    """What the kubelet knows of one pod, beside the object."""
-
-    uid: str
-    ip: str
-    started: float
-    containers: dict[str, Container]
-    due: dict[str, float] = field(default_factory=dict)
-    mounted: bool = False
-    program: str = ""
-    programs: dict[str, Program] = field(default_factory=dict)
-    problem: str = ""  # why the pod's program cannot be read
-    changed_at: float = 0.0
 
 
 class Kubelet:
@@ -52,13 +49,17 @@ class Kubelet:
         self._store = store
         self._recorder = recorder
         self._scale = time_scale
-        self._pods: dict[Key, _Pod] = {}
+        self._pods: dict[Key, PodState] = {}
         self._recorded: set[str] = set()  # pods that keep the status they were loaded with
         self._dirty: dict[Key, None] = {}
+        self._addresses: dict[str, str] = {}  # IP address to the uid of its pod
+        self.network = Network(store, self.program)
         store.listeners.append(self._notice)
 
     def _notice(self, change: Change) -> None:
         if change.kind.table == ("", "pods"):
+            if change.type == "DELETED":
+                self._addresses.pop(dig(change.obj, "status.podIP", ""), None)
             self._dirty[key_of(change.obj)] = None
         elif change.kind.table == ("", "nodes"):  # a kubelet may have come back
             self._dirty |= dict.fromkeys(self._pods)
@@ -66,9 +67,16 @@ class Kubelet:
     # what the API asks a kubelet for
 
     def can_stop(self, pod: Object) -> bool:
-        """Whether a deleted pod goes at once: unbound, or its kubelet answers."""
+        """Whether a deleted pod goes at once: unbound, or its kubelet answers and need not wait."""
         node = self._node(pod)
-        return node is None or kubelet_answers(node)
+        return node is None or (kubelet_answers(node) and not self._stop_seconds(pod))
+
+    def _stop_seconds(self, pod: Object) -> float:
+        """How long the slowest running container takes to stop, within the grace period."""
+        known = self._pods.get(key_of(pod))
+        running = [n for n, c in known.containers.items() if c.running] if known else []
+        grace = float(dig(pod, "spec.terminationGracePeriodSeconds", 30))
+        return min(grace, max((self.program(pod, n).stop_seconds for n in running), default=0.0))
 
     def logs(
         self, pod: Object, container: str, *, previous: bool
@@ -103,8 +111,7 @@ class Kubelet:
         if found is None or node is None:
             return
         known, now = self._pods[key_of(pod)], time.time()
-        lived = now - seconds(found.state["running"]["startedAt"])
-        found.fate = Fate(lived, exit_code, reason, lines)
+        found.fate = Fate(now - found.started, exit_code, reason, lines)
         known.due[container] = now
         self._advance(known, pod, now)
         self._report(known, pod, node)
@@ -117,6 +124,32 @@ class Kubelet:
     def program(self, pod: Object, container: str) -> Program:
         known = self._pods.get(key_of(pod))
         return known.programs.get(container, Program()) if known else Program()
+
+    def usage(self, pod: Object, container: str, what: str, idle: str) -> float:
+        """What a container uses now of cpu (cores), memory, disk or logs (bytes)."""
+        program, found = self.program(pod, container), self._running(pod, container)
+        used = quantity(program.usage.get(what, idle))
+        if what == "memory" and program.memory_fills_in and found:
+            spec = next(c for c in pod["spec"]["containers"] if c["name"] == container)
+            limit = quantity(dig(spec, "resources.limits.memory", "1Gi"))
+            lived = (time.time() - found.started) / (span(program.memory_fills_in) * self._scale)
+            used += (limit - used) * min(1.0, lived)
+        return used
+
+    def evict(self, pod: Object, message: str, now: float) -> None:
+        """End a pod for good because its node runs short; the object stays, failed."""
+        known, node = self._pods.get(key_of(pod)), self._node(pod)
+        if known is None or node is None:
+            return
+        host = dig(pod, "spec.nodeName")
+        self._recorder.record(pod, "Warning", "Evicted", message, at=now, host=host)
+        for name, container in known.containers.items():
+            if container.running:
+                text = f"Stopping container {name}"
+                self._recorder.record(pod, "Normal", "Killing", text, at=now, host=host)
+            container.stop(now)
+        known.evicted, known.changed_at, known.due = message, now, {}
+        self._report(known, pod, node)
 
     def _node(self, pod: Object) -> Object | None:
         return self._store.find("nodes", dig(pod, "spec.nodeName", ""))
@@ -147,6 +180,13 @@ class Kubelet:
                 self._mark_unready(pod, now)
             return
         if pod["metadata"].get("deletionTimestamp"):
+            if known and known.gone_at is None:
+                wait = self._stop_seconds(pod)
+                known.gone_at = now + wait * self._scale
+                known.due = {_VOLUMES: known.gone_at}
+                self._tell_stop(known, pod, wait)
+            if known and known.gone_at and now < known.gone_at:
+                return
             if not pod["metadata"].get("finalizers"):
                 self._store.remove(self._store.catalogue.of("pods"), pod)
                 self._pods.pop(key, None)
@@ -158,6 +198,17 @@ class Kubelet:
         self._read_program(known, pod, now)
         self._advance(known, pod, now)
         self._report(known, pod, node)
+
+    def _tell_stop(self, known: PodState, pod: Object, wait: float) -> None:
+        host, grace = dig(pod, "spec.nodeName"), dig(pod, "spec.terminationGracePeriodSeconds", 30)
+        for name, container in known.containers.items():
+            if not container.running:
+                continue
+            text = f"Stopping container {name}"
+            self._recorder.record(pod, "Normal", "Killing", text, host=host)
+            if wait >= grace and dig(self._spec(pod, name), "lifecycle.preStop"):
+                text = f"PreStopHook failed: preStop hook did not complete in {grace}s"
+                self._recorder.record(pod, "Warning", "FailedPreStopHook", text, host=host)
 
     def _mark_unready(self, pod: Object, now: float) -> None:
         """What the node controller does to pods of which nobody hears any more."""
@@ -173,13 +224,12 @@ class Kubelet:
     def _has_program(pod: Object) -> bool:
         return PROGRAM in (pod["metadata"].get("annotations") or {})
 
-    def _admit(self, pod: Object, now: float) -> _Pod:
+    def _admit(self, pod: Object, now: float) -> PodState:
         """Begin with a pod: now, or when its status says that it started."""
         meta, spec = pod["metadata"], pod["spec"]
         begun = dig(pod, "status.startTime")
         started = seconds(begun) if begun else now
-        digest = hashlib.sha256(meta["uid"].encode()).hexdigest()
-        ip = f"10.0.{int(digest[:2], 16)}.{int(digest[2:4], 16) % 253 + 2}"
+        ip = self._address(pod)
         containers = {}
         inits = spec.get("initContainers") or []
         for container in [*inits, *spec["containers"]]:
@@ -188,9 +238,23 @@ class Kubelet:
             identity = hashlib.sha256(f"{meta['uid']}/{name}".encode()).hexdigest()
             image = container.get("image", "")
             containers[name] = Container(name, image, identity, waits)
-        return _Pod(meta["uid"], ip, started, containers, {_VOLUMES: started})
+        return PodState(meta["uid"], ip, started, containers, {_VOLUMES: started})
 
-    def _read_program(self, known: _Pod, pod: Object, now: float) -> None:
+    def _address(self, pod: Object) -> str:
+        """The host's for pods in its network, else a free one of the node's subnet."""
+        node = dig(self._node(pod), "status.addresses", [{}])[0].get("address", "10.0.0.1")
+        if pod["spec"].get("hostNetwork"):
+            return str(node)
+        uid = pod["metadata"]["uid"]
+        number = int(hashlib.sha256(uid.encode()).hexdigest()[:8], 16)
+        prefix = node.rsplit(".", 1)[0]
+        candidates = [f"{prefix}.{(number + step_) % 200 + 50}" for step_ in range(200)]
+        more = (f"10.1.{(number + i) // 250 % 250}.{(number + i) % 250 + 1}" for i in range(60_000))
+        ip = next(c for c in (*candidates, *more) if c not in self._addresses)
+        self._addresses[ip] = uid
+        return ip
+
+    def _read_program(self, known: PodState, pod: Object, now: float) -> None:
         annotations = pod["metadata"].get("annotations") or {}
         text = annotations.get(PROGRAM, "")
         if text == known.program:
@@ -208,11 +272,11 @@ class Kubelet:
                 known.due = dict.fromkeys(known.due, known.started)
         for name, container in known.containers.items():
             if container.running:  # it behaves otherwise from now on
-                setting = self._setting(known, pod, name)
-                container.rethink(setting)
-                known.due[name] = now
+                container.rethink(self._setting(known, pod, name))
+                after = container.fate.after if container.fate else 0.0
+                known.due[name] = now + self._shortened(after)
 
-    def _advance(self, known: _Pod, pod: Object, now: float) -> None:
+    def _advance(self, known: PodState, pod: Object, now: float) -> None:
         for _ in range(20_000):  # a history of many days has some thousand steps
             name, at = min(known.due.items(), key=lambda item: item[1], default=("", now + 1))
             if at > now:
@@ -230,8 +294,13 @@ class Kubelet:
         scaled = delay * self._scale
         return max(scaled, _SHORTEST_SECONDS) if delay > _LONG_SECONDS else max(scaled, 0.0)
 
-    def _step(self, known: _Pod, pod: Object, name: str, at: float) -> float | None:
+    def _step(self, known: PodState, pod: Object, name: str, at: float) -> float | None:
         if name == _VOLUMES:
+            if problem := self._sandbox_problem(pod, at):
+                reason = "FailedCreatePodSandBox"
+                host = pod["spec"]["nodeName"]
+                self._recorder.record(pod, "Warning", reason, problem, at=at, host=host)
+                return _SANDBOX_RETRY_SECONDS
             if problem := mount_problem(self._store, pod):
                 self._recorder.record(
                     pod, "Warning", "FailedMount", problem, at=at, host=pod["spec"]["nodeName"]
@@ -246,11 +315,29 @@ class Kubelet:
             self._start_next(known, pod, at)
         return delay
 
+    def _sandbox_problem(self, pod: Object, at: float) -> str:
+        """Why the pod gets no network, in the words of the runtime and the VPC's plugin."""
+        node = self._node(pod) or {}
+        if pod["spec"].get("hostNetwork") or at < time.time() - _LONG_SECONDS:
+            return ""
+        error = annotation(node, NETWORK)
+        plugin = self._store.find("daemonsets", "aws-node", "kube-system", "apps")
+        if not error and any(
+            dig(other, "spec.nodeName") == node["metadata"]["name"]
+            and condition(other, "Ready") == "False"
+            for other in (self._store.children(plugin, "pods") if plugin else ())
+        ):
+            error = _NO_PLUGIN
+        if error == "no-free-ips":
+            error = _NO_ADDRESS
+        sandbox = hashlib.sha256(pod["metadata"]["uid"].encode()).hexdigest()
+        return _SANDBOX.format(sandbox, error) if error else ""
+
     @staticmethod
     def _is_init(pod: Object, name: str) -> bool:
         return name in [c["name"] for c in pod["spec"].get("initContainers") or []]
 
-    def _start_next(self, known: _Pod, pod: Object, at: float) -> None:
+    def _start_next(self, known: PodState, pod: Object, at: float) -> None:
         """The next init container, or when they are through all containers."""
         for init in pod["spec"].get("initContainers") or []:
             if not known.containers[init["name"]].done:
@@ -258,11 +345,14 @@ class Kubelet:
                 return
         known.due |= {container["name"]: at for container in pod["spec"]["containers"]}
 
-    def _setting(self, known: _Pod, pod: Object, name: str) -> Setting:
+    @staticmethod
+    def _spec(pod: Object, name: str) -> Object:
+        listed = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+        return next(c for c in listed if c["name"] == name)
+
+    def _setting(self, known: PodState, pod: Object, name: str) -> Setting:
         spec = pod["spec"]
-        init = self._is_init(pod, name)
-        listed = spec.get("initContainers") if init else spec["containers"]
-        container = next(c for c in listed or [] if c["name"] == name)
+        init, container = self._is_init(pod, name), self._spec(pod, name)
         meta = pod["metadata"]
         place = "initContainers" if init else "containers"
 
@@ -285,9 +375,11 @@ class Kubelet:
             init,
             lambda: environment(self._store, pod, container),
             record,
+            partial(self._recorder.record, self._node(pod) or {}, host=spec["nodeName"]),
+            partial(self.network.reaches, pod),
         )
 
-    def _report(self, known: _Pod, pod: Object, node: Object) -> None:
+    def _report(self, known: PodState, pod: Object, node: Object) -> None:
         status = pod_status(known, pod, node)
         if status != pod.get("status"):
             kind = self._store.catalogue.of("pods")
@@ -299,74 +391,3 @@ def _setter(field_: str, value: Any) -> Callable[[Object], None]:
         obj[field_] = value
 
     return change
-
-
-def pod_status(known: _Pod, pod: Object, node: Object) -> Object:
-    """The whole status of a pod, from its containers."""
-    spec, old = pod["spec"], pod.get("status") or {}
-    inits = [known.containers[c["name"]] for c in spec.get("initContainers") or []]
-    mains = [known.containers[c["name"]] for c in spec["containers"]]
-    initialized = all(c.done and c.ready for c in inits)
-    unready = [c.name for c in mains if not c.ready]
-    phase = _phase(mains, initialized)
-    uninitialized = [c.name for c in inits if not (c.done and c.ready)]
-    done = phase == "Succeeded"
-    problems = (
-        ("PodReadyToStartContainers", known.mounted, "", ""),
-        (
-            "Initialized",
-            initialized,
-            "ContainersNotInitialized",
-            f"containers with incomplete status: [{' '.join(uninitialized)}]",
-        ),
-        *(
-            (
-                type_,
-                not unready and phase == "Running",
-                "PodCompleted" if done else "ContainersNotReady",
-                "" if done else f"containers with unready status: [{' '.join(unready)}]",
-            )
-            for type_ in ("Ready", "ContainersReady")
-        ),
-        ("PodScheduled", True, "", ""),
-    )
-    status: Object = {
-        "phase": phase,
-        "conditions": [_condition(old, *problem, known) for problem in problems],
-        "hostIP": dig(node, "status.addresses", [{}])[0].get("address", ""),
-        "startTime": old.get("startTime") or stamp(known.started),
-        "qosClass": old.get("qosClass", "BestEffort"),
-        "containerStatuses": [container.status() for container in mains],
-    }
-    if known.mounted:
-        status |= {"podIP": known.ip, "podIPs": [{"ip": known.ip}]}
-    if inits:
-        status["initContainerStatuses"] = [container.status() for container in inits]
-    return status
-
-
-def _phase(mains: list[Container], initialized: bool) -> str:
-    if not initialized or not any(c.running or c.ends for c in mains):
-        return "Pending"
-    if all(c.done for c in mains):
-        failed = any(c.state["terminated"]["exitCode"] for c in mains)
-        return "Failed" if failed else "Succeeded"
-    never_started = [c for c in mains if not c.running and not c.ends]
-    return "Pending" if never_started else "Running"
-
-
-def _condition(
-    old: Object, type_: str, true: bool, reason: str, message: str, known: _Pod
-) -> Object:
-    before: Object = next((c for c in old.get("conditions") or [] if c["type"] == type_), {})
-    status = "True" if true else "False"
-    same = before.get("status") == status and before.get("lastTransitionTime")
-    found: Object = {
-        "type": type_,
-        "status": status,
-        "lastProbeTime": None,
-        "lastTransitionTime": same or stamp(known.changed_at or known.started),
-    }
-    if not true:
-        found |= {"reason": reason, "message": message} if message else {"reason": reason}
-    return found

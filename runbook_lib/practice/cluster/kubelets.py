@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runbook_lib.practice.cluster import stats
+from runbook_lib.practice.cluster.exec import Exec
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.kubernetes.kubelets import Executed
@@ -15,6 +16,7 @@ class ClusterKubelets:
     def __init__(self, store: Store, kubelet: Kubelet) -> None:
         self._store = store
         self._kubelet = kubelet
+        self.exec_in = Exec(store, kubelet)
 
     def answers(self, node: Object) -> bool:
         return kubelet_answers(node)
@@ -28,8 +30,7 @@ class ClusterKubelets:
         return self._kubelet.logs(pod, container, previous=previous)
 
     async def exec(self, pod: Object, container: str, argv: list[str], stdin: bytes) -> Executed:
-        """No command is known yet: 127, as a shell says it."""
-        return Executed(127, err=f"{argv[0]}: not found\n".encode())
+        return await self.exec_in.run(pod, container, argv, stdin)
 
     def summary(self, node: Object) -> Object:
         return stats.summary(node, self._store, self._kubelet)

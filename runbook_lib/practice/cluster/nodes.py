@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.predicates import tolerates
 from runbook_lib.practice.cluster.quantities import quantity, span
-from runbook_lib.practice.cluster.scheduler import tolerates
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
 
 STATS = "practice.runbook/stats"
 KUBELET = "practice.runbook/kubelet"
 SINCE = "practice.runbook/since"
+NETWORK = "practice.runbook/network"
 
 _RENEW_SECONDS, _GRACE_SECONDS = 10.0, 40.0  # as kubelet and controller manager have them
 _TOLERATED_SECONDS = 300.0  # the tolerationSeconds that every pod gets by default

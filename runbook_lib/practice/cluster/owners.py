@@ -9,6 +9,7 @@ from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.kubernetes.admission import apply_defaults, random_suffix
+from runbook_lib.practice.kubernetes.errors import ApiError
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import (
     Object,
@@ -56,7 +57,8 @@ class PodOwners:
 
     def _create_pod(
         self, owner: Object, template: Object, name: str, begun: float | None, **spec: Any
-    ) -> None:
+    ) -> str:
+        """Create a pod of the owner; why it could not be, '' where it was."""
         meta = copy_of(template.get("metadata") or {})
         pod: Object = {
             "apiVersion": "v1",
@@ -69,10 +71,16 @@ class PodOwners:
             },
             "spec": {**copy_of(template["spec"]), **spec},
         }
+        prefix = f"{owner['metadata']['name']}-"
         if not name:
-            prefix = f"{owner['metadata']['name']}-"
             pod["metadata"] |= {"generateName": prefix, "name": prefix + random_suffix()}
         apply_defaults(self._pods, pod)
+        try:
+            self._store.admit(self._pods, pod)
+        except ApiError as refused:
+            message = str(refused).replace(f'"{pod["metadata"]["name"]}"', f'"{name or prefix}"')
+            self._record(owner, "FailedCreate", f"Error creating: {message}", "Warning")
+            return message
         if begun is not None:  # as if it had been there since
             pod["metadata"]["creationTimestamp"] = stamp(begun)
             pod["status"]["startTime"] = stamp(begun)
@@ -80,6 +88,7 @@ class PodOwners:
         if begun is None:
             message = f"Created pod: {pod['metadata']['name']}"
             self._record(owner, "SuccessfulCreate", message)
+        return ""
 
     def _delete_pod(self, owner: Object, pod: Object) -> None:
         self._store.remove(self._pods, pod)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runbook_lib.practice.cluster.owners import PodOwners, is_ready, template_hash
-from runbook_lib.practice.cluster.scheduler import tolerates
+from runbook_lib.practice.cluster.predicates import tolerates
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, copy_of
 
@@ -39,6 +39,7 @@ class StatefulSets(PodOwners):
                 labels = template.setdefault("metadata", {}).setdefault("labels", {})
                 labels |= {"statefulset.kubernetes.io/pod-name": name}
                 labels |= {"controller-revision-hash": f"{meta['name']}-{hashed}"}
+                self._give_claims(owner, template, name)
                 self._create_pod(owner, template, name, begun, hostname=name)
                 if begun is None and spec.get("podManagementPolicy") != "Parallel":
                     break
@@ -68,6 +69,30 @@ class StatefulSets(PodOwners):
         }
         revisions = {"currentRevision": current, "updateRevision": current}
         self._store_status(owner, "statefulsets", counts, **revisions)
+
+    def _give_claims(self, owner: Object, template: Object, pod: str) -> None:
+        """A claim of each template for one pod, made once and kept for its successors."""
+        kind = self._store.catalogue.of("persistentvolumeclaims")
+        meta = owner["metadata"]
+        volumes = template["spec"].setdefault("volumes", [])
+        for claim in owner["spec"].get("volumeClaimTemplates") or []:
+            volume = claim["metadata"]["name"]
+            name = f"{volume}-{pod}"
+            volumes.append({"name": volume, "persistentVolumeClaim": {"claimName": name}})
+            if self._store.find(kind.plural, name, meta["namespace"]) is None:
+                made = {
+                    "apiVersion": "v1",
+                    "kind": "PersistentVolumeClaim",
+                    "metadata": {
+                        "name": name,
+                        "namespace": meta["namespace"],
+                        "labels": dig(owner, "spec.selector.matchLabels", {}),
+                        "creationTimestamp": meta["creationTimestamp"],
+                    },
+                    "spec": copy_of(claim["spec"]),
+                    "status": {"phase": "Pending"},
+                }
+                self._store.add(kind, made)
 
 
 class DaemonSets(PodOwners):

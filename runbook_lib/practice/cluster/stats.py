@@ -18,7 +18,7 @@ _IDLE = {"cpu": "12m", "memory": "96Mi", "disk": "24Mi", "logs": "2Mi"}
 
 
 def _usage(pod: Object, container: str, kubelet: Kubelet, name: str) -> float:
-    return quantity(kubelet.program(pod, container).usage.get(name, _IDLE[name]))
+    return kubelet.usage(pod, container, name, _IDLE[name])
 
 
 def _running(pod: Object) -> list[str]:

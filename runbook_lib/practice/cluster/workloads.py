@@ -22,6 +22,7 @@ from runbook_lib.practice.kubernetes.store import (
     Object,
     Store,
     copy_of,
+    key_of,
     owner_reference,
     seconds,
     stamp,
@@ -38,9 +39,12 @@ class ReplicaSets(PodOwners):
 
     def _sync(self, replica_set: Object, now: float) -> None:
         pods, wanted = self._children(replica_set), replica_set["spec"].get("replicas", 1)
+        failure = ""
         for _ in range(wanted - len(pods)):
             begun = self._restored(replica_set, now)
-            self._create_pod(replica_set, replica_set["spec"]["template"], "", begun)
+            failure = self._create_pod(replica_set, replica_set["spec"]["template"], "", begun)
+            if failure:
+                break
         # Those that are not ready go first, then the youngest.
         pods.sort(key=lambda pod: (is_ready(pod), _before(pod)))
         for pod in pods[: max(0, len(pods) - wanted)]:
@@ -53,7 +57,12 @@ class ReplicaSets(PodOwners):
             "readyReplicas": ready,
             "availableReplicas": ready,
         }
-        self._store_status(replica_set, "replicasets", counts)
+        conditions = {}
+        if failure:
+            old = {c["type"]: c for c in dig(replica_set, "status.conditions", [])}
+            found = ("ReplicaFailure", "True", "FailedCreate", failure)
+            conditions["conditions"] = [_condition(old.get("ReplicaFailure", {}), *found, now)]
+        self._store_status(replica_set, "replicasets", counts, **conditions)
 
 
 class Deployments(PodOwners):
@@ -188,6 +197,12 @@ class Deployments(PodOwners):
         conditions = [
             _condition(old.get(type_, {}), type_, *found, begun if not old else now)
             for type_, found in (("Available", available), ("Progressing", progressing))
+        ]
+        conditions += [
+            dict(one)
+            for one in dig(
+                self._store.get(self._replica_sets, *key_of(current)), "status.conditions", []
+            )
         ]
         counts = {
             "replicas": len(pods),

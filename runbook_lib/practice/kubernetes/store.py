@@ -75,6 +75,8 @@ class Store:
         self.closed = False  # watches end
         self.changed = asyncio.Event()  # replaced at every change; wakes the watchers
         self.listeners: list[Callable[[Change], None]] = []
+        # Changes a new object in place, or refuses it with an ApiError.
+        self.admit: Callable[[Kind, Object], None] = lambda kind, obj: None
         self._tables: dict[tuple[str, str], dict[Key, Object]] = {}
         self._children: dict[str, dict[tuple[tuple[str, str], Key], None]] = {}
         self._encoded: dict[tuple[tuple[str, str], Key], bytes] = {}

@@ -82,6 +82,7 @@ def create(call: Call, store: Store, body: Any) -> Object:
         obj["status"] = established(obj)
     if (obj["metadata"].get("namespace") or "", obj["metadata"]["name"]) in store.table(kind):
         raise already_exists(kind, obj["metadata"]["name"])
+    store.admit(kind, obj)
     if dry:
         obj["metadata"] |= {"uid": "00000000-0000-0000-0000-000000000000"}
         obj["metadata"] |= {"creationTimestamp": stamp()}
