@@ -283,6 +283,14 @@ def test_the_zone_is_asked_anew(hosted: Hosted) -> None:
             addresses(server, MLFLOW)
 
 
+def test_a_zone_that_no_server_could_load(hosted: Hosted) -> None:
+    def zone() -> list[Record]:
+        return [Record(MLFLOW, "A", ("no address",))]
+
+    with Hosted(NameServer(zone=zone)) as server, pytest.raises(dns.resolver.NoNameservers):
+        addresses(server, MLFLOW)
+
+
 def test_it_keeps_its_port_over_a_stop(server: Hosted) -> None:
     port = of(server).port
     with socket.create_connection(("127.0.0.1", port), 2) as held:
@@ -305,6 +313,9 @@ def test_it_keeps_its_port_over_a_stop(server: Hosted) -> None:
         ("record", {"name": MLFLOW, "type": "A", "values": ["somewhere"]}),
         ("record", {"name": MLFLOW, "type": "CNAME", "values": ["a.example", "b.example"]}),
         ("record", {"name": APEX, "type": "CNAME", "values": [MLFLOW]}),
+        ("record", {"name": MLFLOW, "type": "CNAME", "values": ["a" * 64 + ".example"]}),
+        ("record", {"name": MLFLOW, "type": "TXT", "values": ["a" * 256]}),
+        ("record", {"name": f"*.{APEX}", "type": "A", "values": ["127.0.0.1"]}),
         ("tcp", {"state": "ajar"}),
         ("answer", {"name": MLFLOW, "kind": "shrug"}),
         ("answer", {"name": "*.cluster.local", "kind": "loop"}),

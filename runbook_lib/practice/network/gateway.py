@@ -20,7 +20,7 @@ from runbook_lib.practice.system import System
 if TYPE_CHECKING:
     from aiohttp import web
 
-HOSTS = ("mlflow.mlops-platform.com", "api.mlops-platform.com")
+HOSTS = ("mlflow.mlops-platform.com", "api.mlops-platform.com", "mlops-platform.com")
 HANDSHAKE_FAULTS = ("closes", "resets", "plain_http", "hangs")
 # Far below the load balancer's 60 s: who waits 5 s must see its 504.
 UPSTREAM_SECONDS = 4.0

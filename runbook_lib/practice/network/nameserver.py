@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +19,7 @@ from runbook_lib.practice.network.zone import (
     TYPES,
     Answer,
     Record,
+    is_name,
     replaced,
     resolve,
     service_records,
@@ -28,6 +30,7 @@ from runbook_lib.practice.system import System
 if TYPE_CHECKING:
     from dnslib import DNSRecord  # type: ignore[import-untyped]
 
+LOG = logging.getLogger(__name__)
 LOAD_BALANCER = "k8s-mlopsplatform-6d1c0c5a4e-1201348745.us-east-1.elb.amazonaws.com"
 ELSEWHERE = "127.0.0.2"  # loopback too, and nobody there
 FORMER = "127.0.0.3"
@@ -54,11 +57,12 @@ class Fault:
 class NameServer(System):
     """Answers for mlops-platform.com, cluster.local and the load balancer's own name.
 
-    `load_balancer` is the name that the hosts' alias records point to. `zone` gives the records
-    of mlops-platform.com beside its NS and SOA (default: aliases of the apex, mlflow and api);
+    `load_balancer` is the name that the hosts' alias records point to; it may be set later. `zone`
+    gives the records of mlops-platform.com (default: its NS, and aliases of the apex, mlflow and
+    api);
     `services` gives the addresses of a full name below cluster.local: empty where the name has
     none, None where there is no such name. Both are asked in the event loop for every question,
-    so that what changes there changes here.
+    so that what changes there changes here. `sources` has both for the platform's own state.
     """
 
     def __init__(
@@ -177,19 +181,19 @@ class NameServer(System):
 
     def _inside(self, name: str) -> str:
         name = name.rstrip(".").lower()
-        if "*" in name or zone_of(name) is None:
+        if not is_name(name) or zone_of(name) is None:
             raise ValueError(f"{name!r} is not a name of the platform")
         return name
 
     # what it knows
 
-    def _hosts(self) -> list[Record]:
-        names = (PLATFORM.apex, f"mlflow.{PLATFORM.apex}", f"api.{PLATFORM.apex}")
-        return [Record(name, "ALIAS", (self.load_balancer,)) for name in names]
-
-    def _base(self) -> Iterable[Record]:
+    def _hosts(self) -> Iterable[Record]:
         servers = [f"ns-{n}.awsdns-0{n}.{tld}" for n, tld in enumerate(("com", "net", "org"), 1)]
         yield Record(PLATFORM.apex, "NS", tuple(servers), 172800)
+        for name in (PLATFORM.apex, f"mlflow.{PLATFORM.apex}", f"api.{PLATFORM.apex}"):
+            yield Record(name, "ALIAS", (self.load_balancer,))
+
+    def _base(self) -> Iterable[Record]:
         yield from self._zone()
         yield Record(self.load_balancer, "A", (ADDRESS,), 60)
 
@@ -246,7 +250,11 @@ class NameServer(System):
         if kind in ("nxdomain", "nodata"):
             rcode = "NXDOMAIN" if kind == "nxdomain" else "NOERROR"
             return answered(request, Answer(rcode, absent=zone, authoritative=ours), tcp=tcp)
-        found = resolve(name, QTYPE.get(request.q.qtype), self._at)
+        try:
+            found = resolve(name, QTYPE.get(request.q.qtype), self._at)
+        except ValueError as error:  # a record that no server could load
+            LOG.error("no answer for %s: %s", name, error)
+            found = Answer("SERVFAIL")
         if kind == "stale":  # out of a cache
             found.authoritative = False
         return answered(request, found, tcp=tcp, truncated=kind == "truncated")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +12,12 @@ TYPES = ("A", "AAAA", "ALIAS", "CNAME", "NS", "TXT")
 ALIAS_TTL = 60
 SERVICE_TTL = 5
 MAX_CHAIN = 8
+
+
+def is_name(text: str) -> bool:
+    """Whether it has the length and the letters of a host name (RFC 1035, 2.3)."""
+    labels = text.rstrip(".").split(".")
+    return len(text) <= 253 and all(re.fullmatch(r"[\w-]{1,63}", one, re.ASCII) for one in labels)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Record:
             kind = ipaddress.IPv4Address if self.type == "A" else ipaddress.IPv6Address
             for value in self.values:
                 kind(value)  # AddressValueError is a ValueError
+        elif self.type == "TXT":
+            if any(len(value.encode()) > 255 for value in self.values):
+                raise ValueError(f"TXT of {self.name} is longer than 255 bytes")
+        elif not all(map(is_name, (self.name, *self.values))):
+            raise ValueError(f"{self.type} of {self.name} needs host names")
 
 
 @dataclass(frozen=True)
