@@ -7,6 +7,7 @@ import http.server
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from practice.documented import documented, offered
 from practice.hosted import Hosted
 
 from runbook_lib.practice.network.gateway import Gateway
+from runbook_lib.practice.network.hello import Hello, parse
 from runbook_lib.practice.network.nameserver import NameServer
 
 MLFLOW = "mlflow.mlops-platform.com"
@@ -139,9 +141,9 @@ def get(hosted: Hosted, path: str, host: str = MLFLOW, **request: Any) -> httpx.
 
 
 def test_requests_arrive_as_they_were_sent(gateway: Hosted) -> None:
-    answer = get(gateway, "/a%2Fb?x=%20y", method="POST", content=b"body")
+    answer = get(gateway, "/a%2F%41b?x=%20y", method="POST", content=b"body")
     assert (answer.status_code, answer.content) == (201, b"body")
-    assert answer.headers["X-Seen"] == f"POST /a%2Fb?x=%20y {MLFLOW}"
+    assert answer.headers["X-Seen"] == f"POST /a%2F%41b?x=%20y {MLFLOW}"
     assert answer.headers["X-Proto"] == "https"
     assert answer.headers.get_list("Set-Cookie") == ["a=1", "b=2"]
 
@@ -319,6 +321,30 @@ def test_a_hello_in_pieces_is_waited_for(gateway: Hosted) -> None:
                 plain.sendall(out.read())
     certificate: Any = tls.getpeercert()
     assert certificate["subjectAltName"] == (("DNS", API),)
+
+
+def client_hello(*extensions: tuple[int, bytes]) -> bytes:
+    """A TLS record with a ClientHello, as RFC 8446 draws it."""
+    listed = b"".join(struct.pack(">HH", kind, len(data)) + data for kind, data in extensions)
+    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x13\x01" + b"\x01\x00"
+    body += struct.pack(">H", len(listed)) + listed
+    return struct.pack(">BHHBBH", 22, 0x0301, len(body) + 4, 1, 0, len(body)) + body
+
+
+def test_whom_a_client_names() -> None:
+    name = API.upper().encode()
+    server_name = (0, struct.pack(">HBH", len(name) + 3, 0, len(name)) + name)
+    alpn = (16, b"\x00\x09\x08http/1.1")
+    hello = client_hello(alpn, server_name)
+    assert parse(hello) == Hello(hello, True, API)
+    assert not any(parse(hello[:length]) for length in range(1, len(hello)))
+    nameless = client_hello(alpn)
+    assert parse(nameless) == Hello(nameless, True, None)
+    broken = hello[:40] + b"\xff" * (len(hello) - 40)
+    assert parse(broken) == Hello(broken, True, None)
+    request = f"GET / HTTP/1.1\r\nhost: {API}:443\r\n\r\n".encode()
+    assert parse(request) == Hello(request, False, API)
+    assert not any(parse(request[:length]) for length in range(1, request.index(b"443")))
 
 
 def test_http_redirects_to_where_https_is(gateway: Hosted) -> None:

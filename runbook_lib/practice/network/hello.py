@@ -54,7 +54,7 @@ async def read_hello(connection: socket.socket) -> Hello | None:
 def parse(head: bytes) -> Hello | None:
     """None while the ClientHello (RFC 8446, 4.1.2) or the request head is not whole."""
     if head[0] != HANDSHAKE_RECORD:
-        found = re.search(rb"(?im)^host:\s*([^\s:]+)", head)
+        found = re.search(rb"(?im)^host:[ \t]*([^\s:]+)[^\n]*\n", head)
         return (
             Hello(head, False, found[1].decode("ascii", "replace").lower())
             if found
