@@ -8,12 +8,11 @@ container's log and is counted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -309,9 +308,7 @@ class Application(System):
 
     def access_line(self, call: Call, path: str, status: int) -> str:
         """The line of its access log: uvicorn's."""
-        with contextlib.suppress(ValueError):
-            return f'INFO:     {_CLIENT}:0 - "{call.method} {path} HTTP/1.1" {_worded(status)}'
-        return f'INFO:     {_CLIENT}:0 - "{call.method} {path} HTTP/1.1" {status}'
+        return f'INFO:     {_CLIENT}:0 - "{call.method} {path} HTTP/1.1" {_worded(status)}'
 
     # what it knows of its pods
 
@@ -380,7 +377,7 @@ class Application(System):
 
         limit = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=limit) as session:
-            number, sent = 0, set[asyncio.Task[None]]()
+            number, sent = 0, set[asyncio.Task[bytes]]()
             while True:
                 rate, path = self._traffic
                 await asyncio.sleep(1 / rate if rate else 1.0)
@@ -388,31 +385,23 @@ class Application(System):
                     continue
                 number += 1
                 wanted = ("GET", path, {}, None) if path else self.usual_request(number)
-                task = asyncio.create_task(self._ask(session, *wanted))
+                task = asyncio.create_task(self.ask(session, *wanted))
                 sent.add(task)
                 task.add_done_callback(sent.discard)
 
-    async def _ask(
+    async def ask(
         self, session: Any, method: str, path: str, headers: dict[str, str], body: Any
-    ) -> None:
+    ) -> bytes:
+        """Send one request of a quiet hour; the answer's body, empty where none came."""
         import aiohttp
 
         try:
             async with session.request(method, self.url + path, headers=headers, json=body) as got:
-                await got.read()
+                found: bytes = await got.read()
+                return found
         except (aiohttp.ClientError, TimeoutError) as error:
             _LOG.debug("%s %s: %s", method, path, error)
-
-
-def as_json(call: Call) -> Any:
-    """The request's JSON body. Raises ValueError."""
-    import json
-
-    return json.loads(call.body)
-
-
-def with_body(given: Answer, body: Any) -> Answer:
-    return replace(given, body=body)
+            return b""
 
 
 def _container_id(pod: Object, container: str) -> str:
@@ -423,7 +412,8 @@ def _container_id(pod: Object, container: str) -> str:
 
 
 def _worded(status: int) -> str:
-    return f"{status} {HTTPStatus(status).phrase}"
+    known = status in list(HTTPStatus)
+    return f"{status} {HTTPStatus(status).phrase}" if known else str(status)
 
 
 def _response(given: Answer) -> web.Response:
