@@ -54,6 +54,7 @@ def answered(
 
     reply = request.reply(ra=0 if lame else 1, aa=int(answer.authoritative))
     reply.header.rcode = getattr(RCODE, answer.rcode)
+    reply.header.ad = 0  # as asked for by dig, and not ours to promise
     for record in answer.records:
         reply.add_answer(*_resource_records(record))
     if answer.soa:
