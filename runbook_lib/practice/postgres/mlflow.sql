@@ -1,63 +1,121 @@
--- The part of MLflow's own tables that the runbook reads, with its names, types and keys.
+-- The part of MLflow's own tables that the runbook reads, as `mlflow db upgrade` of 3.17 makes
+-- them on PostgreSQL: names, types, keys and indexes.
 CREATE TABLE experiments (
-  experiment_id serial PRIMARY KEY,
-  name varchar(256) NOT NULL UNIQUE,
+  experiment_id serial CONSTRAINT experiment_pk PRIMARY KEY,
+  name varchar(256) NOT NULL,
   artifact_location varchar(256),
-  lifecycle_stage varchar(32) CHECK (lifecycle_stage IN ('active', 'deleted')),
+  lifecycle_stage varchar(32),
   creation_time bigint,
-  last_update_time bigint
+  last_update_time bigint,
+  workspace varchar(63) NOT NULL DEFAULT 'default',
+  CONSTRAINT uq_experiments_workspace_name UNIQUE (workspace, name),
+  CONSTRAINT experiments_lifecycle_stage CHECK (lifecycle_stage IN ('active', 'deleted'))
 );
+CREATE INDEX idx_experiments_workspace ON experiments (workspace);
+CREATE INDEX idx_experiments_workspace_creation_time ON experiments (workspace, creation_time);
+
+CREATE TABLE experiment_tags (
+  key varchar(250),
+  value text,
+  experiment_id integer REFERENCES experiments,
+  CONSTRAINT experiment_tag_pk PRIMARY KEY (key, experiment_id)
+);
+
 CREATE TABLE runs (
-  run_uuid varchar(32) PRIMARY KEY,
+  run_uuid varchar(32) CONSTRAINT run_pk PRIMARY KEY,
   name varchar(250),
-  status varchar(9) CHECK (status IN ('SCHEDULED', 'FAILED', 'FINISHED', 'RUNNING', 'KILLED')),
+  source_type varchar(20),
+  source_name varchar(500),
+  entry_point_name varchar(50),
+  user_id varchar(256),
+  status varchar(9),
   start_time bigint,
   end_time bigint,
-  user_id varchar(256),
+  source_version varchar(50),
   lifecycle_stage varchar(20),
   artifact_uri varchar(200),
-  experiment_id integer REFERENCES experiments
+  experiment_id integer REFERENCES experiments,
+  deleted_time bigint,
+  CONSTRAINT runs_lifecycle_stage CHECK (lifecycle_stage IN ('active', 'deleted')),
+  CONSTRAINT runs_status_check
+    CHECK (status IN ('SCHEDULED', 'FAILED', 'FINISHED', 'RUNNING', 'KILLED')),
+  CONSTRAINT source_type
+    CHECK (source_type IN ('NOTEBOOK', 'JOB', 'LOCAL', 'UNKNOWN', 'PROJECT'))
 );
+
 CREATE TABLE metrics (
-  key varchar(250) NOT NULL,
-  value double precision NOT NULL,
-  timestamp bigint NOT NULL,
-  run_uuid varchar(32) NOT NULL REFERENCES runs,
+  key varchar(250),
+  value double precision,
+  timestamp bigint,
+  run_uuid varchar(32) REFERENCES runs,
   step bigint NOT NULL DEFAULT 0,
   is_nan boolean NOT NULL DEFAULT false,
-  PRIMARY KEY (key, timestamp, step, run_uuid, value, is_nan)
+  CONSTRAINT metric_pk PRIMARY KEY (key, timestamp, step, run_uuid, value, is_nan)
 );
 CREATE INDEX index_metrics_run_uuid ON metrics (run_uuid);
+CREATE INDEX index_metrics_run_uuid_key_step ON metrics (run_uuid, key, step);
+
 CREATE TABLE latest_metrics (
-  key varchar(250) NOT NULL,
+  key varchar(250),
   value double precision NOT NULL,
   timestamp bigint,
   step bigint NOT NULL,
   is_nan boolean NOT NULL,
-  run_uuid varchar(32) NOT NULL REFERENCES runs,
-  PRIMARY KEY (key, run_uuid)
+  run_uuid varchar(32) REFERENCES runs,
+  CONSTRAINT latest_metric_pk PRIMARY KEY (key, run_uuid)
 );
+CREATE INDEX index_latest_metrics_run_uuid ON latest_metrics (run_uuid);
+
 CREATE TABLE params (
-  key varchar(250) NOT NULL,
+  key varchar(250),
   value varchar(8000) NOT NULL,
-  run_uuid varchar(32) NOT NULL REFERENCES runs,
-  PRIMARY KEY (key, run_uuid)
+  run_uuid varchar(32) REFERENCES runs,
+  CONSTRAINT param_pk PRIMARY KEY (key, run_uuid)
 );
+CREATE INDEX index_params_run_uuid ON params (run_uuid);
+
 CREATE TABLE tags (
-  key varchar(250) NOT NULL,
+  key varchar(250),
   value varchar(8000),
-  run_uuid varchar(32) NOT NULL REFERENCES runs,
-  PRIMARY KEY (key, run_uuid)
+  run_uuid varchar(32) REFERENCES runs,
+  CONSTRAINT tag_pk PRIMARY KEY (key, run_uuid)
 );
+CREATE INDEX index_tags_run_uuid ON tags (run_uuid);
+
 CREATE TABLE registered_models (
-  name varchar(256) PRIMARY KEY,
+  name varchar(256),
   creation_time bigint,
   last_updated_time bigint,
-  description varchar(5000)
+  description varchar(5000),
+  workspace varchar(63) DEFAULT 'default',
+  CONSTRAINT registered_model_pk PRIMARY KEY (workspace, name)
 );
-CREATE TABLE model_versions (
-  name varchar(256) NOT NULL REFERENCES registered_models ON UPDATE CASCADE,
+CREATE INDEX idx_registered_models_workspace ON registered_models (workspace);
+
+CREATE TABLE registered_model_tags (
+  key varchar(250),
+  value varchar(5000),
+  name varchar(256),
+  workspace varchar(63) DEFAULT 'default',
+  CONSTRAINT registered_model_tag_pk PRIMARY KEY (workspace, key, name),
+  CONSTRAINT fk_registered_model_tags_registered_models
+    FOREIGN KEY (workspace, name) REFERENCES registered_models ON UPDATE CASCADE
+);
+CREATE INDEX idx_registered_model_tags_workspace_name ON registered_model_tags (workspace, name);
+
+CREATE TABLE registered_model_aliases (
+  alias varchar(256),
   version integer NOT NULL,
+  name varchar(256),
+  workspace varchar(63) DEFAULT 'default',
+  CONSTRAINT registered_model_alias_pk PRIMARY KEY (workspace, name, alias),
+  CONSTRAINT fk_registered_model_aliases_registered_models
+    FOREIGN KEY (workspace, name) REFERENCES registered_models ON UPDATE CASCADE ON DELETE CASCADE
+);
+
+CREATE TABLE model_versions (
+  name varchar(256),
+  version integer,
   creation_time bigint,
   last_updated_time bigint,
   description varchar(5000),
@@ -66,39 +124,89 @@ CREATE TABLE model_versions (
   source varchar(500),
   run_id varchar(32),
   status varchar(20),
-  PRIMARY KEY (name, version)
+  status_message varchar(500),
+  run_link varchar(500),
+  storage_location varchar(500),
+  workspace varchar(63) DEFAULT 'default',
+  CONSTRAINT model_version_pk PRIMARY KEY (workspace, name, version),
+  CONSTRAINT fk_model_versions_registered_models
+    FOREIGN KEY (workspace, name) REFERENCES registered_models ON UPDATE CASCADE
 );
-CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
-INSERT INTO alembic_version VALUES ('practice');
 
-INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time, last_update_time)
-SELECT 'experiment-' || i, 's3://mlops-platform-production-artifacts/' || i, 'active', t, t
-FROM generate_series(1, 20) i, (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+CREATE TABLE model_version_tags (
+  key varchar(250),
+  value text,
+  name varchar(256),
+  version integer,
+  workspace varchar(63) DEFAULT 'default',
+  CONSTRAINT model_version_tag_pk PRIMARY KEY (workspace, key, name, version),
+  CONSTRAINT fk_model_version_tags_model_versions
+    FOREIGN KEY (workspace, name, version) REFERENCES model_versions ON UPDATE CASCADE
+);
+CREATE INDEX idx_model_version_tags_workspace_name_version
+  ON model_version_tags (workspace, name, version);
 
-INSERT INTO runs
-SELECT md5(i::text), 'run-' || i, CASE WHEN i % 17 = 0 THEN 'FAILED' ELSE 'FINISHED' END,
-       t - i * 600000, t - i * 600000 + 420000, 'scientist-' || i % 7, 'active',
-       's3://mlops-platform-production-artifacts/' || i % 20 + 1 || '/' || md5(i::text), i % 20 + 1
-FROM generate_series(1, 400) i, (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+CREATE TABLE alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY);
+-- The last migration of 3.17; loads.py knows the one before.
+INSERT INTO alembic_version VALUES ('dc11669786a5');
+
+CREATE TEMPORARY TABLE clock AS SELECT extract(epoch FROM now())::bigint * 1000 AS t;
+
+INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage, creation_time,
+                         last_update_time)
+SELECT i, CASE WHEN i = 0 THEN 'Default' ELSE 'experiment-' || i END,
+       's3://mlops-platform-production-artifacts/' || i, 'active', t, t
+FROM generate_series(0, 19) i, clock;
+SELECT setval('experiments_experiment_id_seq', 19);
+
+INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,
+                  start_time, end_time, source_version, lifecycle_stage, artifact_uri,
+                  experiment_id)
+SELECT md5(i::text), 'run-' || i, 'LOCAL', 'train.py', '', 'scientist-' || i % 7,
+       CASE WHEN i % 17 = 0 THEN 'FAILED' ELSE 'FINISHED' END,
+       t - i * 600000, t - i * 600000 + 420000, '', 'active',
+       's3://mlops-platform-production-artifacts/' || i % 20 || '/' || md5(i::text)
+         || '/artifacts', i % 20
+FROM generate_series(1, 400) i, clock;
 
 INSERT INTO metrics (key, value, timestamp, run_uuid, step)
 SELECT 'loss', exp(-s / 4.0) + i % 10 / 100.0, t - i * 600000 + s * 1000, md5(i::text), s
-FROM generate_series(1, 400) i, generate_series(1, 10) s,
-     (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+FROM generate_series(1, 400) i, generate_series(1, 10) s, clock;
 
-INSERT INTO latest_metrics
-SELECT DISTINCT ON (key, run_uuid) key, value, timestamp, step, is_nan, run_uuid
-FROM metrics ORDER BY key, run_uuid, step DESC;
+INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid)
+SELECT DISTINCT ON (run_uuid) key, value, timestamp, step, is_nan, run_uuid
+FROM metrics ORDER BY run_uuid, step DESC;
 
-INSERT INTO registered_models
-SELECT name, t, t FROM unnest(ARRAY['churn-model', 'recommender']) name,
-     (SELECT extract(epoch FROM now())::bigint * 1000 AS t) clock;
+INSERT INTO params (key, value, run_uuid)
+SELECT key, value, md5(i::text)
+FROM generate_series(1, 400) i,
+     LATERAL (VALUES ('learning_rate', (0.001 * (1 + i % 5))::text), ('epochs', '10')) p(key, value);
 
-INSERT INTO model_versions
-SELECT name, v, creation_time, creation_time, '', 'scientist-1',
-       CASE v WHEN 2 THEN 'Production' ELSE 'Archived' END,
-       's3://mlops-platform-production-models/' || name || '/v' || v, md5(v::text), 'READY'
-FROM registered_models, generate_series(1, 2) v;
+INSERT INTO tags (key, value, run_uuid)
+SELECT key, value, md5(i::text)
+FROM generate_series(1, 400) i,
+     LATERAL (VALUES ('mlflow.runName', 'run-' || i), ('mlflow.user', 'scientist-' || i % 7),
+                     ('mlflow.source.name', 'train.py')) p(key, value);
 
+INSERT INTO registered_models (name, creation_time, last_updated_time, description)
+SELECT name, t - 864000000, t - 600000, '' FROM (VALUES ('churn-model'), ('recommender')) m(name),
+       clock;
+
+INSERT INTO model_versions (name, version, creation_time, last_updated_time, description, user_id,
+                            current_stage, source, run_id, status, storage_location)
+SELECT name, v, t - (4 - v) * 86400000, t - (4 - v) * 86400000, '', 'scientist-1', 'None',
+       's3://mlops-platform-production-artifacts/1/' || md5((v * 20 + 1)::text)
+         || '/artifacts/model',
+       md5((v * 20 + 1)::text), 'READY',
+       's3://mlops-platform-production-artifacts/1/' || md5((v * 20 + 1)::text)
+         || '/artifacts/model'
+FROM registered_models, generate_series(1, 3) v, clock;
+
+INSERT INTO registered_model_aliases (alias, version, name)
+SELECT 'champion', 3, name FROM registered_models;
+
+DROP TABLE clock;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO platform_api;
-ANALYZE experiments, runs, metrics, latest_metrics;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO platform_api;
+-- Batch jobs: they read, and write back what they have found.
+GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO reporting;

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook_lib.practice.guarded import Guarded
+from runbook_lib.practice.postgres import mirror
 from runbook_lib.practice.postgres.binaries import (
     PostgresError,
     make_home,
@@ -23,11 +27,12 @@ if TYPE_CHECKING:
 
 DATABASE = "mlflow"
 ADMIN = "mlops_admin"
-APPLICATION_ROLES = ("platform_api", "mlflow")
+APPLICATION_ROLES = ("platform_api", "mlflow", "reporting")
 MAX_CONNECTIONS = 40
 SUPERUSER_RESERVED = 3
 RESERVED = 2
 START_SECONDS = 20.0
+COPY_SECONDS = 60.0
 PORT_ATTEMPTS = 3
 
 
@@ -72,6 +77,13 @@ class Postgres:
                 if attempt == PORT_ATTEMPTS - 1:
                     raise
         self._fill()
+        self._keep()
+
+    def restore(self) -> None:
+        """The server as create() left it, whatever was done to it; every session ends."""
+        self.stop()
+        self._mirror(self._kept, self._data)
+        self.start()
 
     def remove(self) -> None:
         """Delete what the server wrote; call only when it has ended."""
@@ -96,7 +108,14 @@ class Postgres:
         # Imported here: only the host needs it, and only once the server runs.
         import psycopg
 
-        return psycopg.connect(
+        conninfo = self.conninfo(role, application=application, database=database)
+        return psycopg.connect(conninfo, autocommit=True)
+
+    def conninfo(self, role: str, *, application: str, database: str = DATABASE) -> str:
+        """What libpq needs to connect as `role`, the password in it."""
+        from psycopg.conninfo import make_conninfo
+
+        return make_conninfo(
             host=self.host,
             port=self.port,
             dbname=database,
@@ -105,7 +124,6 @@ class Postgres:
             application_name=application,
             sslmode="disable",
             connect_timeout=3,
-            autocommit=True,
         )
 
     def start(self) -> None:
@@ -125,14 +143,46 @@ class Postgres:
             server.stop()
 
     def kill(self) -> None:
-        """SIGKILL to the server, if it runs."""
+        """SIGKILL to the server and its backends, if it runs."""
         if self.pid and self._server:
+            # A backend that computes would outlive the server and keep it from starting again.
+            backends = self._backends()
             server, self._server = self._server, None
             server.kill()
+            for pid in backends:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _keep(self) -> None:
+        """Put a copy of the data folder aside for restore()."""
+        self.stop()
+        self._mirror(self._data, self._kept)
+        self.start()
+
+    def _mirror(self, source: Path, target: Path) -> None:
+        # As ourselves: the server's user may not reach Python. The copies keep their owner.
+        copying = Guarded(
+            [sys.executable, "-I", "-S", mirror.__file__, str(source), str(target)],
+            user=None,
+            cwd=self._folder,
+            log=self.log,
+            remove=self._leftovers(),
+        )
+        if code := copying.wait(timeout=COPY_SECONDS):
+            raise PostgresError(f"copying {source} ended with {code}; see {self.log}")
+
+    def reject(self, role: str) -> None:
+        """Put a rule that rejects `role` before all others; it holds from the next reload on."""
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host all {role} all reject\n" + rules.read_text())
 
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    @property
+    def _kept(self) -> Path:
+        return self._folder / "kept"
 
     @property
     def _folder(self) -> Path:
@@ -141,12 +191,20 @@ class Postgres:
         return self._home
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
         return self.state / "postgres.log"
 
     def _run(self, command: list[str]) -> Guarded:
-        remove = [self._folder, self.state] if self._remove_when_orphaned else []
-        return Guarded(command, user=self._account, cwd=self._folder, log=self._log, remove=remove)
+        return Guarded(
+            command,
+            user=self._account,
+            cwd=self._folder,
+            log=self.log,
+            remove=self._leftovers(),
+        )
+
+    def _leftovers(self) -> list[Path]:
+        return [self._folder, self.state] if self._remove_when_orphaned else []
 
     def _initdb(self, home: Path) -> None:
         password_file = home / "password"
@@ -156,11 +214,19 @@ class Postgres:
             os.chown(password_file, self._account.uid, self._account.gid)
         command = f"{self._binaries / 'initdb'} -U postgres -A scram-sha-256 -E UTF8 --locale=C"
         code = self._run(
-            [*command.split(), "--no-sync", f"--pwfile={password_file}", "-D", str(self._data)]
+            [
+                *command.split(),
+                "--no-sync",
+                # Small segments: the data folder is copied whole.
+                "--wal-segsize=1",
+                f"--pwfile={password_file}",
+                "-D",
+                str(self._data),
+            ]
         ).wait(timeout=60)
         password_file.unlink()
         if code:
-            raise PostgresError(f"initdb ended with {code}; see {self._log}\n{self._tail()}")
+            raise PostgresError(f"initdb ended with {code}; see {self.log}\n{self._tail()}")
         with (self._data / "postgresql.conf").open("a") as settings:
             settings.write(self._settings())
 
@@ -178,13 +244,34 @@ class Postgres:
             "fsync = off",
             "synchronous_commit = off",
             "full_page_writes = off",
+            # The usual one; initdb makes it small where segments are.
+            "max_wal_size = 1GB",
             "track_io_timing = on",
             "timezone = 'UTC'",
             "log_timezone = 'UTC'",
+            # The log's lines as Amazon RDS writes them, and what an engineer looks for there.
+            "log_line_prefix = '%t:%r:%u@%d:[%p]:'",
+            "log_connections = on",
+            "log_disconnections = on",
+            "log_lock_waits = on",
+            "log_min_duration_statement = 1000",
         ]
         if self.major >= 16:
             lines.append(f"reserved_connections = {RESERVED}")
         return "\n# practice platform\n" + "\n".join(lines) + "\n"
+
+    def _backends(self) -> list[int]:
+        import psycopg
+
+        try:
+            with self.connect("postgres", application="practice") as connection:
+                rows = connection.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND backend_type IN ('client backend', 'parallel worker')"
+                ).fetchall()
+        except psycopg.OperationalError:
+            return []  # it answers nobody any more
+        return [pid for (pid,) in rows]
 
     def _wait_ready(self) -> None:
         import psycopg
@@ -203,12 +290,12 @@ class Postgres:
                     self.stop()
                     raise PostgresError(
                         f"PostgreSQL took no connection in {START_SECONDS:.0f} s: {error}; "
-                        f"see {self._log}"
+                        f"see {self.log}"
                     ) from None
                 time.sleep(0.02)
 
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-1500:]
+        return self.log.read_text(errors="replace")[-1500:]
 
     def _fill(self) -> None:
         from psycopg import sql
@@ -234,3 +321,8 @@ class Postgres:
             connection.execute("ALTER SCHEMA public OWNER TO mlflow")
             connection.execute("SET ROLE mlflow")
             connection.execute((Path(__file__).parent / "mlflow.sql").read_text())
+        # Another session: the counters of the one above must have arrived.
+        with self.connect("postgres", application="practice") as connection:
+            connection.execute("VACUUM ANALYZE")
+            # The statements above are nobody's load.
+            connection.execute("SELECT pg_stat_statements_reset()")
