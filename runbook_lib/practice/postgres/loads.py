@@ -81,12 +81,12 @@ async def lock_chain(sessions: Sessions, depth: int, blocker: str, waiter: str) 
     update = WRITES["experiments"]
     (first,) = await sessions.hold(blocker, 1)
     await first.execute("BEGIN")
-    await first.execute(update.format(0))
+    await first.execute(update.format(1))
     for link in range(depth):
         (connection,) = await sessions.hold(waiter, 1)
         await connection.execute("BEGIN")
-        await connection.execute(update.format(link + 1))
-        wait = _execute(connection, update.format(link))
+        await connection.execute(update.format(link + 2))
+        wait = _execute(connection, update.format(link + 1))
         sessions.run(waiter, wait)
         await _until_active(sessions.server, connection, "wait_event_type = 'Lock'")
 
@@ -216,7 +216,7 @@ async def _repeat(sessions: Sessions, application: str, question: str) -> None:
         number = 0
         async with await sessions.connect(application) as connection:
             while True:
-                number = number % 19 + 1
+                number = number % 20 + 1
                 await _rest_after(lambda: connection.execute(question, [str(number)]))  # noqa: B023
 
     sessions.run(application, loop)

@@ -154,10 +154,9 @@ CREATE TEMPORARY TABLE clock AS SELECT extract(epoch FROM now())::bigint * 1000 
 
 INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage, creation_time,
                          last_update_time)
-SELECT i, CASE WHEN i = 0 THEN 'Default' ELSE 'experiment-' || i END,
-       's3://mlops-platform-production-artifacts/' || i, 'active', t, t
-FROM generate_series(0, 19) i, clock;
-SELECT setval('experiments_experiment_id_seq', 19);
+SELECT i, 'experiment-' || i, 's3://mlops-platform-production-artifacts/' || i, 'active', t, t
+FROM generate_series(1, 20) i, clock;
+SELECT setval('experiments_experiment_id_seq', 20);
 
 INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status,
                   start_time, end_time, source_version, lifecycle_stage, artifact_uri,
@@ -165,8 +164,8 @@ INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, us
 SELECT md5(i::text), 'run-' || i, 'LOCAL', 'train.py', '', 'scientist-' || i % 7,
        CASE WHEN i % 17 = 0 THEN 'FAILED' ELSE 'FINISHED' END,
        t - i * 600000, t - i * 600000 + 420000, '', 'active',
-       's3://mlops-platform-production-artifacts/' || i % 20 || '/' || md5(i::text)
-         || '/artifacts', i % 20
+       's3://mlops-platform-production-artifacts/' || i % 20 + 1 || '/' || md5(i::text)
+         || '/artifacts', i % 20 + 1
 FROM generate_series(1, 400) i, clock;
 
 INSERT INTO metrics (key, value, timestamp, run_uuid, step)
@@ -194,16 +193,13 @@ SELECT name, t - 864000000, t - 600000, '' FROM (VALUES ('churn-model'), ('recom
 
 INSERT INTO model_versions (name, version, creation_time, last_updated_time, description, user_id,
                             current_stage, source, run_id, status, storage_location)
-SELECT name, v, t - (4 - v) * 86400000, t - (4 - v) * 86400000, '', 'scientist-1', 'None',
-       's3://mlops-platform-production-artifacts/1/' || md5((v * 20 + 1)::text)
-         || '/artifacts/model',
-       md5((v * 20 + 1)::text), 'READY',
-       's3://mlops-platform-production-artifacts/1/' || md5((v * 20 + 1)::text)
-         || '/artifacts/model'
-FROM registered_models, generate_series(1, 3) v, clock;
+SELECT name, v, t - (3 - v) * 86400000, t - (3 - v) * 86400000, '', 'scientist-1',
+       CASE v WHEN 2 THEN 'Production' ELSE 'Archived' END, source, md5(v::text), 'READY', source
+FROM registered_models, generate_series(1, 2) v, clock,
+     LATERAL (SELECT 's3://mlops-platform-production-models/' || name || '/v' || v AS source) s;
 
 INSERT INTO registered_model_aliases (alias, version, name)
-SELECT 'champion', 3, name FROM registered_models;
+SELECT 'champion', 2, name FROM registered_models;
 
 DROP TABLE clock;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO platform_api;

@@ -190,7 +190,8 @@ async def create_run(connection: Connection, given: Mapping[str, Any]) -> Row:
     name = given.get("run_name") or tags.get("mlflow.runName") or f"run-{identity[:6]}"
     tags["mlflow.runName"] = name
     await connection.execute(
-        "INSERT INTO runs VALUES (%s, %s, 'RUNNING', %s, NULL, %s, 'active', %s, %s)",
+        "INSERT INTO runs (run_uuid, name, status, start_time, user_id, lifecycle_stage,"
+        " artifact_uri, experiment_id) VALUES (%s, %s, 'RUNNING', %s, %s, 'active', %s, %s)",
         [
             identity,
             name,
