@@ -100,7 +100,7 @@ class Control(Server):
                 if step == "start":
                     await asyncio.to_thread(host.clients.open_pools)
             elif name == "aws" and step in ("start", "stop"):
-                await asyncio.to_thread(getattr(host.aws, step))
+                await getattr(host.aws, step)()
             elif name == "kubernetes" and step == "start":
                 await host.start_kubernetes()
             elif name == "kubernetes" and step == "stop":

@@ -80,7 +80,7 @@ class Host:
 
     def _start_aws(self) -> dict[str, str]:
         self.aws.create()
-        return aws_seed.seed(self.aws, self.postgres.passwords[ADMIN])
+        return self.aws.seed(self.postgres.passwords[ADMIN]).instances
 
     async def _start_postgres_then_kubernetes(self) -> None:
         """Postgres first: the Secrets name its port."""
@@ -123,7 +123,7 @@ class Host:
     def _finish(self, instances: dict[str, str]) -> None:
         """What needs two systems: nodes name their instances, EKS names its endpoint."""
         certificate = base64.b64encode(Path(self.kubernetes.ca_file).read_bytes()).decode()
-        aws_seed.point_cluster_at(self.kubernetes.url, certificate)
+        self.aws.point_cluster_at(self.kubernetes.url, certificate)
         cluster = Cluster(self.kubernetes.url, self.kubernetes.ca_file, self.kubernetes_token)
         with contextlib.closing(cluster):
             for node in seed.NODES:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 
 NODES = ("node-a", "node-b", "node-c")
@@ -175,3 +176,21 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
     running.call(running.api.load, [namespace("shop"), *map(node, NODES), metrics])
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[Aws]:
+    """An AWS account of the healthy platform; for tests that only look."""
+    running = Aws()
+    running.create()
+    running.seed("a-master-password")
+    yield running
+    asyncio.run(running.stop())
+
+
+@pytest.fixture
+def breakable_account(account: Aws) -> Iterator[Aws]:
+    """The account, healed afterwards."""
+    yield account
+    asyncio.run(account.start())
+    asyncio.run(account.heal())

@@ -150,8 +150,12 @@ def test_all_faults_at_once_are_healed_together(breakable: Platform) -> None:
 @pytest.mark.parametrize(
     ("kind", "codes", "status"),
     [
-        ("denied", {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}, {403}),
-        ("throttled", {"Throttling", "ThrottlingException", "RequestLimitExceeded"}, {400, 503}),
+        ("denied", {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}, {400, 403}),
+        (
+            "throttled",
+            {"Throttling", "ThrottlingException", "RequestLimitExceeded"},
+            {400, 429, 503},
+        ),
         ("expired", {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}, {400, 403}),
         (
             "unavailable",

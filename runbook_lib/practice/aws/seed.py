@@ -1,192 +1,289 @@
-"""The AWS account of a healthy platform: network, nodes, EKS, RDS and their metrics' history."""
+"""The AWS account of a healthy platform, made by ordinary calls, with the same ids each time."""
 
 from __future__ import annotations
 
-import datetime
-import math
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from runbook_lib.practice.aws.server import ACCOUNT, REGION, Aws
+from runbook_lib.practice.aws import seed_identity, seed_metrics, seed_network
+from runbook_lib.practice.aws.additions import Ask, backend
+from runbook_lib.practice.aws.names import (
+    CLUSTER,
+    CLUSTER_VERSION,
+    DB_CLASS,
+    DB_INSTANCE,
+    DB_PARAMETER_GROUP,
+    INSTANCE_TYPE,
+    ISSUER,
+    NODE_GROUP,
+    role_arn,
+)
+from runbook_lib.practice.aws.seed_metrics import add_points, calm_history, set_history
 from runbook_lib.practice.postgres.server import ADMIN, DATABASE, MAX_CONNECTIONS
-from runbook_lib.practice.seed.parts import NODES, Node
+from runbook_lib.practice.seed.parts import REGISTRY
 
-CLUSTER = "mlops-platform-production"
-NODE_GROUP = "compute-nodes"
-DB_INSTANCE = "mlops-platform-production-mlflow"
-DB_PARAMETER_GROUP = "mlops-mlflow-params"
-INSTANCE_TYPE = "m5.xlarge"
-GIB = 1024**3
+if TYPE_CHECKING:
+    from runbook_lib.practice.aws.server import Aws
 
-# (age in seconds, value), newest first or not; a CloudWatch history before it has dates.
-History = list[tuple[float, float]]
+__all__ = ["DB_INSTANCE", "Seeded", "add_points", "calm_history", "set_history"]
 
-
-def seed(aws: Aws, master_password: str) -> dict[str, str]:
-    """Make the account's resources; returns the EC2 instance id of each node by name."""
-    ec2 = aws.client("ec2")
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    subnets, instances = [], {}
-    for node in NODES:
-        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=node.subnet, AvailabilityZone=node.zone)[
-            "Subnet"
-        ]["SubnetId"]
-        subnets.append(subnet)
-        instances[node.name] = _instance(ec2, node, subnet)
-    cluster_group = ec2.create_security_group(
-        GroupName=f"eks-cluster-sg-{CLUSTER}", Description="EKS control plane", VpcId=vpc
-    )["GroupId"]
-    _eks(aws, subnets, cluster_group)
-    _rds(aws, master_password)
-    for metric in CALM:
-        set_history(aws, metric, calm_history(metric))
-    return instances
+SEED = 1
+SERVICES = (
+    "acm", "autoscaling", "ec2", "ecr", "eks", "elbv2", "iam", "kms", "rds", "route53", "s3",
+    "servicequotas", "ssm", "sts",
+)  # fmt: skip
+# Repository to tag: the images that the platform's workloads name.
+IMAGES = {
+    "mlflow": "3.6.0",
+    "platform-api": "1.8.2",
+    "feast": "0.56.0",
+    "redis": "7.4",
+    "kserve-controller": "0.15.2",
+    "eks/coredns": "v1.11.4",
+    "amazon-k8s-cni": "v1.20.4",
+    "eks/kube-proxy": "v1.32.9",
+    "cluster-autoscaler": "v1.32.3",
+    "metrics-server": "v0.8.0",
+    "churn-model": "3",
+    "recommender": "8",
+}
 
 
-def _instance(ec2: Any, node: Node, subnet: str) -> str:
-    tags = {
-        "Name": f"{CLUSTER}-{NODE_GROUP}",
-        "eks:cluster-name": CLUSTER,
-        "eks:nodegroup-name": NODE_GROUP,
-        f"kubernetes.io/cluster/{CLUSTER}": "owned",
-    }
-    answer = ec2.run_instances(
-        ImageId="ami-0a1b2c3d4e5f60718",
-        InstanceType=INSTANCE_TYPE,
-        MinCount=1,
-        MaxCount=1,
-        NetworkInterfaces=[{"DeviceIndex": 0, "SubnetId": subnet, "PrivateIpAddress": node.ip}],
-        TagSpecifications=[
-            {
-                "ResourceType": "instance",
-                "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],
-            }
-        ],
+@dataclass(frozen=True)
+class Seeded:
+    """What other systems name of the account; nothing in it is secret."""
+
+    instances: dict[str, str]  # EC2 instance id of each node, by the node's name
+    subnets: dict[str, list[str]]  # private, public
+    security_groups: dict[str, str]  # cluster, nodes, rds, alb
+    autoscaling_group: str
+    certificate_arn: str
+    alb_hostname: str
+    target_groups: dict[str, str]  # ARN, by mlflow and platform-api
+    node_ports: dict[str, int]  # to which the target groups send, by the same names
+    hosted_zone: str
+    database_address: str
+    roles: dict[str, str]  # ARN of each role, by its name
+    registry: str
+
+
+def empty() -> None:
+    """An account with nothing in it."""
+    from moto.core.base_backend import BackendDict
+
+    BackendDict.reset()
+
+
+def fill(aws: Aws, master_password: str) -> Seeded:
+    """Make the resources in an empty account. Raises AwsError where AWS refuses one."""
+    from moto.moto_api._internal import mock_random
+
+    # What they make of themselves when first asked for (a default VPC) must not draw ids later.
+    for service in SERVICES:
+        backend(service)
+    mock_random.seed(SEED)
+    ask = aws.ask
+    seed_identity.roles(ask)
+    seed_identity.on_call(ask, aws.access_key_id, aws.secret_access_key)
+    certificate = seed_identity.certificate(ask)
+    vpc, subnets = seed_network.network(ask)
+    groups = seed_network.security_groups(ask, vpc)
+    instances = seed_network.machines(ask, subnets["private"], groups["nodes"])
+    alb, targets = seed_network.load_balancer(
+        ask, vpc, subnets["public"], groups["alb"], list(instances.values()), certificate
     )
-    return str(answer["Instances"][0]["InstanceId"])
+    zone = seed_network.names(ask, alb)
+    seed_network.buckets(ask)
+    aws.eks.security_group = groups["cluster"]
+    scaling = _cluster(ask, subnets, list(instances.values()))
+    address = _database(ask, subnets["private"], groups["rds"], master_password)
+    _images(ask)
+    balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
+    dimensions = [arn.rsplit(":", 1)[1] for arn in targets.values()]
+    seed_metrics.publish(aws.metrics, balancer, dimensions, list(instances.values()))
+    roles = [*seed_identity.POD_ROLES, "eks-node-role", "eks-cluster-role"]
+    return Seeded(
+        instances=instances,
+        subnets=subnets,
+        security_groups=groups,
+        autoscaling_group=scaling,
+        certificate_arn=certificate,
+        alb_hostname=alb,
+        target_groups=targets,
+        node_ports=dict(seed_network.TARGET_GROUPS),
+        hosted_zone=zone,
+        database_address=address,
+        roles={role: role_arn(role) for role in roles},
+        registry=REGISTRY,
+    )
 
 
-def _eks(aws: Aws, subnets: list[str], cluster_group: str) -> None:
-    role = f"arn:aws:iam::{ACCOUNT}:role/eks-{{}}-role"
-    eks = aws.client("eks")
-    eks.create_cluster(
-        name=CLUSTER,
-        version="1.32",
-        roleArn=role.format("cluster"),
-        resourcesVpcConfig={
-            "subnetIds": subnets,
-            "endpointPublicAccess": True,
-            "endpointPrivateAccess": False,
-            "publicAccessCidrs": ["0.0.0.0/0"],
+def _cluster(ask: Ask, subnets: dict[str, list[str]], instances: list[str]) -> str:
+    """Cluster, node group and its machines; the name of their Auto Scaling group."""
+    ask(
+        "eks",
+        "CreateCluster",
+        {
+            "name": CLUSTER,
+            "version": CLUSTER_VERSION,
+            "roleArn": role_arn("eks-cluster-role"),
+            "resourcesVpcConfig": {
+                "subnetIds": [*subnets["private"], *subnets["public"]],
+                "endpointPublicAccess": True,
+                "endpointPrivateAccess": False,
+                "publicAccessCidrs": ["0.0.0.0/0"],
+            },
         },
     )
-    # EKS makes this group itself; moto does not.
-    _cluster().resources_vpc_config["clusterSecurityGroupId"] = cluster_group
-    eks.create_nodegroup(
-        clusterName=CLUSTER,
-        nodegroupName=NODE_GROUP,
-        subnets=subnets,
-        nodeRole=role.format("node"),
-        instanceTypes=[INSTANCE_TYPE],
-        scalingConfig={"minSize": 3, "maxSize": 6, "desiredSize": 3},
+    moto_cluster().identity = {"oidc": {"issuer": f"https://{ISSUER}"}}
+    template = ask(
+        "ec2",
+        "CreateLaunchTemplate",
+        {
+            "LaunchTemplateName": f"{CLUSTER}-{NODE_GROUP}",
+            "LaunchTemplateData": {
+                "ImageId": seed_network.IMAGE,
+                "InstanceType": INSTANCE_TYPE,
+                "BlockDeviceMappings": [
+                    {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 80, "VolumeType": "gp3"}}
+                ],
+            },
+        },
+    )["LaunchTemplate"]
+    group = ask(
+        "eks",
+        "CreateNodegroup",
+        {
+            "clusterName": CLUSTER,
+            "nodegroupName": NODE_GROUP,
+            "subnets": subnets["private"],
+            "nodeRole": role_arn("eks-node-role"),
+            "version": CLUSTER_VERSION,
+            "scalingConfig": {"minSize": 3, "maxSize": 6, "desiredSize": 3},
+            "launchTemplate": {"id": template["LaunchTemplateId"], "version": "1"},
+        },
+    )["nodegroup"]
+    name = str(group["resources"]["autoScalingGroups"][0]["name"])
+    _scaling_group(ask, name, template["LaunchTemplateId"], subnets["private"], instances)
+    return name
+
+
+def _scaling_group(
+    ask: Ask, name: str, template: str, subnets: list[str], instances: list[str]
+) -> None:
+    """EKS makes it for a node group; moto does not. It takes in the machines that run."""
+    labels = {
+        f"k8s.io/cluster-autoscaler/{CLUSTER}": "owned",
+        "k8s.io/cluster-autoscaler/enabled": "true",
+        "eks:cluster-name": CLUSTER,
+        "eks:nodegroup-name": NODE_GROUP,
+    }
+    ask(
+        "autoscaling",
+        "CreateAutoScalingGroup",
+        {
+            "AutoScalingGroupName": name,
+            "MinSize": 0,
+            "MaxSize": 6,
+            "DesiredCapacity": 0,
+            "LaunchTemplate": {"LaunchTemplateId": template, "Version": "1"},
+            "VPCZoneIdentifier": ",".join(subnets),
+            "Tags": [
+                {
+                    "ResourceId": name,
+                    "ResourceType": "auto-scaling-group",
+                    "Key": key,
+                    "Value": value,
+                    "PropagateAtLaunch": True,
+                }
+                for key, value in labels.items()
+            ],
+        },
     )
-
-
-def _cluster() -> Any:
-    from moto.eks.models import eks_backends
-
-    return eks_backends[ACCOUNT][REGION].clusters[CLUSTER]
-
-
-def _rds(aws: Aws, master_password: str) -> None:
-    rds = aws.client("rds")
-    rds.create_db_parameter_group(
-        DBParameterGroupName=DB_PARAMETER_GROUP,
-        DBParameterGroupFamily="postgres16",
-        Description="MLflow's database",
+    ask(
+        "autoscaling",
+        "AttachInstances",
+        {"AutoScalingGroupName": name, "InstanceIds": instances},
     )
-    rds.modify_db_parameter_group(
-        DBParameterGroupName=DB_PARAMETER_GROUP,
-        Parameters=[
-            {
-                "ParameterName": "max_connections",
-                "ParameterValue": str(MAX_CONNECTIONS),
-                "ApplyMethod": "pending-reboot",
-            }
-        ],
+    ask("autoscaling", "UpdateAutoScalingGroup", {"AutoScalingGroupName": name, "MinSize": 3})
+
+
+def moto_cluster() -> Any:
+    return backend("eks").clusters[CLUSTER]
+
+
+def _database(ask: Ask, subnets: list[str], group: str, master_password: str) -> str:
+    """The RDS instance and its parameter group; the instance's address."""
+    ask(
+        "rds",
+        "CreateDBParameterGroup",
+        {
+            "DBParameterGroupName": DB_PARAMETER_GROUP,
+            "DBParameterGroupFamily": "postgres16",
+            "Description": "MLflow's database",
+        },
     )
-    rds.create_db_instance(
-        DBInstanceIdentifier=DB_INSTANCE,
-        DBInstanceClass="db.r5.large",
-        Engine="postgres",
-        EngineVersion="16.4",
-        AllocatedStorage=100,
-        DBName=DATABASE,
-        MasterUsername=ADMIN,
-        MasterUserPassword=master_password,
-        DBParameterGroupName=DB_PARAMETER_GROUP,
-        MultiAZ=True,
+    ask(
+        "rds",
+        "ModifyDBParameterGroup",
+        {
+            "DBParameterGroupName": DB_PARAMETER_GROUP,
+            "Parameters": [
+                {
+                    "ParameterName": "max_connections",
+                    "ParameterValue": str(MAX_CONNECTIONS),
+                    "ApplyMethod": "pending-reboot",
+                }
+            ],
+        },
     )
+    ask(
+        "rds",
+        "CreateDBSubnetGroup",
+        {
+            "DBSubnetGroupName": f"{CLUSTER}-private",
+            "DBSubnetGroupDescription": "Private subnets",
+            "SubnetIds": subnets,
+        },
+    )
+    made = ask(
+        "rds",
+        "CreateDBInstance",
+        {
+            "DBInstanceIdentifier": DB_INSTANCE,
+            "DBInstanceClass": DB_CLASS,
+            "Engine": "postgres",
+            "EngineVersion": "16.4",
+            "AllocatedStorage": 100,
+            "StorageType": "gp3",
+            "DBName": DATABASE,
+            "MasterUsername": ADMIN,
+            "MasterUserPassword": master_password,
+            "DBParameterGroupName": DB_PARAMETER_GROUP,
+            "DBSubnetGroupName": f"{CLUSTER}-private",
+            "VpcSecurityGroupIds": [group],
+            "MultiAZ": True,
+        },
+    )["DBInstance"]
+    return str(made["Endpoint"]["Address"])
+
+
+def _images(ask: Ask) -> None:
+    for name, tag in IMAGES.items():
+        ask("ecr", "CreateRepository", {"repositoryName": name})
+        manifest = (
+            '{"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2'
+            f'+json", "config": {{"digest": "sha256:{name}"}}, "layers": []}}'
+        )
+        ask(
+            "ecr",
+            "PutImage",
+            {"repositoryName": name, "imageTag": tag, "imageManifest": manifest},
+        )
 
 
 def point_cluster_at(url: str, certificate: str) -> None:
-    """Make describe-cluster name the practice Kubernetes API. `certificate`: base64 of PEM."""
-    cluster = _cluster()
+    """Make DescribeCluster name the practice Kubernetes API. `certificate`: base64 of PEM."""
+    cluster = moto_cluster()
     cluster.endpoint = url
     cluster.certificate_authority = {"data": certificate}
-
-
-# AWS/RDS metrics of a calm database: middle, swing, unit.
-CALM = {
-    "DatabaseConnections": (10.0, 2.0, "Count"),
-    "CPUUtilization": (18.0, 6.0, "Percent"),
-    "FreeStorageSpace": (61.0 * GIB, 0.2 * GIB, "Bytes"),
-    "FreeableMemory": (9.5 * GIB, 0.3 * GIB, "Bytes"),
-    "ReadLatency": (0.0006, 0.0002, "Seconds"),
-    "WriteLatency": (0.0011, 0.0003, "Seconds"),
-}
-HISTORY_AGES = [60.0 * minute for minute in range(1, 181)] + [
-    300.0 * step for step in range(37, 289)
-]
-
-
-def calm_history(metric: str) -> History:
-    """Values around the metric's middle: each minute for three hours, then each five for a day."""
-    middle, swing, _ = CALM[metric]
-    values = [middle + swing * math.sin(age / 700) for age in HISTORY_AGES]
-    return list(
-        zip(
-            HISTORY_AGES,
-            [round(value) if metric == "DatabaseConnections" else value for value in values],
-            strict=True,
-        )
-    )
-
-
-def set_history(aws: Aws, metric: str, points: History) -> None:
-    """Replace the whole history of an AWS/RDS metric of the database instance."""
-    from moto.cloudwatch.models import cloudwatch_backends
-
-    backend = cloudwatch_backends[ACCOUNT][REGION]
-    backend.metric_data = [
-        datum
-        for datum in backend.metric_data
-        if (datum.namespace, datum.name) != ("AWS/RDS", metric)
-    ]
-    add_points(aws, metric, points)
-
-
-def add_points(aws: Aws, metric: str, points: History) -> None:
-    now = datetime.datetime.now(datetime.UTC)
-    aws.client("cloudwatch").put_metric_data(
-        Namespace="AWS/RDS",
-        MetricData=[
-            {
-                "MetricName": metric,
-                "Dimensions": [{"Name": "DBInstanceIdentifier", "Value": DB_INSTANCE}],
-                "Timestamp": now - datetime.timedelta(seconds=age),
-                "Value": value,
-                "Unit": CALM[metric][2],
-            }
-            for age, value in points
-        ],
-    )

@@ -1,210 +1,95 @@
-"""AWS for the practice platform: moto's server behind a thin front that can inject faults.
+"""AWS for the practice platform: moto's server behind a thin front.
 
-A fault is a dict: `kind` (a key of ERRORS, or "delay"), and optionally `service` (as in a
-signature: eks, ec2, rds, monitoring, sts …), `operation` (DescribeCluster …), `times` (how often
-it strikes; for good when absent) and `seconds` (for delay). Without service it strikes all.
+moto holds the account; the front fails where it is told to and adds what moto lacks, a module a
+service. docs/practice-aws.md says what is whose, and where the two part from the real AWS.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import json
+import asyncio
 import os
-import re
 import secrets
 import string
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-REGION = "us-east-1"
-ACCOUNT = "123456789012"
+from runbook_lib.practice.aws.additions import Addition
+from runbook_lib.practice.aws.cloudwatch import Metrics
+from runbook_lib.practice.aws.eks import Eks
+from runbook_lib.practice.aws.front import Front
+from runbook_lib.practice.aws.lean import ACCOUNT, REGION, load_moto
+from runbook_lib.practice.aws.wire import AwsError, Document
+from runbook_lib.practice.system import System
 
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+if TYPE_CHECKING:
+    from runbook_lib.practice.aws.seed import Seeded
 
-# What AWS answers, by protocol: its code and HTTP status.
-ERRORS: dict[str, dict[str, tuple[str, int]]] = {
-    "denied": {
-        "ec2": ("UnauthorizedOperation", 403),
-        "json": ("AccessDeniedException", 403),
-        "xml": ("AccessDenied", 403),
-    },
-    "throttled": {
-        "ec2": ("RequestLimitExceeded", 503),
-        "json": ("ThrottlingException", 400),
-        "xml": ("Throttling", 400),
-    },
-    "expired": {
-        "ec2": ("RequestExpired", 400),
-        "json": ("ExpiredTokenException", 403),
-        "xml": ("ExpiredToken", 403),
-    },
-    "unavailable": {
-        "ec2": ("Unavailable", 503),
-        "json": ("ServiceUnavailableException", 503),
-        "xml": ("ServiceUnavailable", 503),
-    },
-}
-MESSAGES = {
-    "throttled": "Rate exceeded",
-    "expired": "The security token included in the request is expired",
-    "unavailable": "The service is temporarily unavailable",
-}
-IAM_PREFIX = {"monitoring": "cloudwatch"}
-
-
-@functools.lru_cache
-def _rest_operations(service: str) -> list[tuple[str, re.Pattern[str], str]]:
-    """(method, path pattern, operation) of a service whose operations are paths, such as EKS."""
-    import botocore.session
-    from botocore.exceptions import UnknownServiceError
-
-    try:
-        model = botocore.session.get_session().get_service_model(service)
-    except UnknownServiceError:
-        return []
-    operations = []
-    for name in model.operation_names:
-        http = model.operation_model(name).http
-        path = re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(http["requestUri"].split("?")[0]))
-        operations.append((http["method"], re.compile(path + "/?$"), name))
-    return operations
-
-
-def requested(environ: Environ) -> tuple[str, str | None, str]:
-    """(service, operation, protocol) of a signed request; the body stays readable."""
-    signed = re.search(
-        r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", "")
-    )
-    service = signed[1] if signed else "unsigned"
-    content_type = environ.get("CONTENT_TYPE", "")
-    if target := environ.get("HTTP_X_AMZ_TARGET"):
-        return service, target.rsplit(".", 1)[-1], "json"
-    if "x-www-form-urlencoded" in content_type:
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
-        action = re.search(rb"(?:^|&)Action=(\w+)", body)
-        operation = action[1].decode() if action else None
-        return service, operation, "ec2" if service == "ec2" else "xml"
-    for method, path, name in _rest_operations(service):
-        if method == environ["REQUEST_METHOD"] and path.match(environ["PATH_INFO"]):
-            return service, name, "xml" if service == "s3" else "json"
-    return service, None, "xml" if service == "s3" else "json"
-
-
-def error_body(protocol: str, service: str, code: str, message: str) -> tuple[str, bytes]:
-    """The content type and body in which that service words an error."""
-    if protocol == "json":
-        return "application/x-amz-json-1.1", json.dumps(
-            {"__type": code, "message": message}
-        ).encode()
-    error = f"<Code>{code}</Code><Message>{message}</Message>"
-    if protocol == "ec2":
-        body = f"<Response><Errors><Error>{error}</Error></Errors></Response>"
-    elif service == "s3":
-        body = f"<Error>{error}</Error>"
-    else:
-        body = f"<ErrorResponse><Error><Type>Sender</Type>{error}</Error></ErrorResponse>"
-    return "text/xml", body.encode()
-
-
-class FaultFront:
-    """WSGI in front of moto: answers as a faulty AWS where a rule says so."""
-
-    def __init__(self, application: Application) -> None:
-        self._application = application
-        self._rules: list[dict[str, Any]] = []
-        self._lock = threading.Lock()
-        self.closing = threading.Event()
-
-    def set_rules(self, rules: list[dict[str, Any]]) -> None:
-        """Replace all faults. Raises ValueError for a kind that does not exist."""
-        for rule in rules:
-            if rule.get("kind") not in {*ERRORS, "delay"}:
-                raise ValueError(f"unknown AWS fault {rule}: kind is one of {[*ERRORS, 'delay']}")
-        with self._lock:
-            self._rules = [dict(rule) for rule in rules]
-
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        service, operation, protocol = requested(environ)
-        for rule in self._striking(service, operation):
-            if rule["kind"] == "delay":
-                # An event, not a sleep: stopping the server ends it.
-                self.closing.wait(float(rule.get("seconds", 30)))
-                continue
-            code, status = ERRORS[rule["kind"]][protocol]
-            action = f"{IAM_PREFIX.get(service, service)}:{operation}"
-            message = MESSAGES.get(
-                rule["kind"],
-                f"User: arn:aws:iam::{ACCOUNT}:user/on-call is not authorized to perform: {action} "
-                f"because no identity-based policy allows the {action} action",
-            )
-            content_type, body = error_body(protocol, service, code, message)
-            start_response(
-                f"{status} practice fault",
-                [
-                    ("Content-Type", content_type),
-                    ("x-amzn-errortype", code),
-                    ("Content-Length", str(len(body))),
-                ],
-            )
-            return [body]
-        return self._application(environ, start_response)
-
-    def _striking(self, service: str, operation: str | None) -> list[dict[str, Any]]:
-        """The rules that this request meets, counted down."""
-        striking = []
-        with self._lock:
-            for rule in self._rules:
-                if rule.get("service") not in (None, service):
-                    continue
-                if rule.get("operation") not in (None, operation):
-                    continue
-                if rule.get("times") == 0:
-                    continue
-                if rule.get("times"):
-                    rule["times"] -= 1
-                striking.append(rule)
-        return striking
+__all__ = ["ACCOUNT", "REGION", "Aws"]
 
 
 def random_key(alphabet: str, length: int) -> str:
     return "".join(secrets.choice(alphabet) for _ in range(length))
 
 
-class Aws:
-    """moto's server on loopback, in threads of this process. Its methods block."""
+class Aws(System):
+    """moto's server on loopback, in threads of this process.
+
+    `create` first, once: it loads moto and listens; then `seed`. One a process: moto's state is
+    the process's.
+    """
 
     def __init__(self) -> None:
         self.port = 0
         self.access_key_id = "AKIA" + random_key(string.ascii_uppercase + "234567", 16)
         self.secret_access_key = random_key(string.ascii_letters + string.digits, 40)
-        self._front: FaultFront | None = None
+        self.eks = Eks(self.ask)
+        self.metrics = Metrics(self.ask)
+        self._additions: list[Addition] = [self.eks, self.metrics]
+        self._front: Front | None = None
         self._server: Any = None
         self._thread = threading.Thread()
+        self._master_password = ""
+        self._endpoint = ("", "")
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def listening(self) -> bool:
+    def running(self) -> bool:
         return self._server is not None
 
+    listening = running
+
     def create(self) -> None:
-        """Load moto and listen on a free port. Takes seconds, nearly all of it imports."""
+        """Load moto and listen on a free port. Blocks for seconds, nearly all of it imports."""
         # The default images alone cost seconds; nothing here names one.
         os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
+        load_moto()
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-        self._front = FaultFront(DomainDispatcherApplication(create_backend_app))
-        self.start()
+        handlers = {
+            name: handler
+            for addition in self._additions
+            for name, handler in addition.handlers().items()
+        }
+        self._front = Front(DomainDispatcherApplication(create_backend_app), handlers)
+        self._listen()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Listen (again): on the port of before, with the state of before."""
+        await asyncio.to_thread(self._listen)
+
+    async def stop(self) -> None:
+        """Refuse connections; the state stays."""
+        await asyncio.to_thread(self._close)
+
+    async def heal(self) -> None:
+        """The account as it was seeded, with the same ids, and no faults."""
+        await asyncio.to_thread(self._refill)
+
+    def _listen(self) -> None:
         from moto.moto_server.werkzeug_app import MotoRequestHandler
         from werkzeug.serving import make_server
 
@@ -212,12 +97,16 @@ class Aws:
             def log_request(self, *_: object) -> None:
                 """Requests are not logged: the host's log is for what went wrong."""
 
+            def connection_dropped(self, *_: object) -> None:
+                """A fault tore the connection down: no other request is read from it."""
+                self.close_connection = True
+
         if self._server:
             return
-        assert self._front
-        self._front.closing.clear()
+        front = self._made()
+        front.closing.clear()
         self._server = make_server(
-            "127.0.0.1", self.port, self._front, threaded=True, request_handler=QuietHandler
+            "127.0.0.1", self.port, front, threaded=True, request_handler=QuietHandler
         )
         self.port = self._server.server_port
         self._thread = threading.Thread(
@@ -225,23 +114,85 @@ class Aws:
         )
         self._thread.start()
 
-    def stop(self) -> None:
-        """Refuse connections; the state stays."""
+    def _close(self) -> None:
         if not self._server:
             return
-        assert self._front
-        self._front.closing.set()
+        self._made().closing.set()
         self._server.shutdown()
         # Its last act is to close the socket; only then are connections refused.
         self._thread.join()
         self._server = None
 
+    def _made(self) -> Front:
+        if not self._front:
+            raise RuntimeError("Aws.create has not been called")
+        return self._front
+
+    def seed(self, master_password: str) -> Seeded:
+        """Fill the account with the healthy platform; the database's password is given."""
+        self._master_password = master_password
+        return self._refill()
+
+    def _refill(self) -> Seeded:
+        from runbook_lib.practice.aws import seed
+
+        with self._made().one_at_a_time:
+            self.set_faults([])
+            for addition in self._additions:
+                addition.reset()
+            seed.empty()
+            seeded = seed.fill(self, self._master_password)
+            if self._endpoint[0]:
+                seed.point_cluster_at(*self._endpoint)
+        return seeded
+
+    def point_cluster_at(self, url: str, certificate: str) -> None:
+        """Make DescribeCluster name the practice Kubernetes API. `certificate`: base64 of PEM."""
+        from runbook_lib.practice.aws import seed
+
+        self._endpoint = (url, certificate)
+        seed.point_cluster_at(url, certificate)
+
+    def ask(self, service: str, operation: str, parameters: Document) -> Document:
+        """One call inside the process, past the faults. Raises AwsError, or ValueError for what
+        AWS does not know."""
+        return self._made().call(service, operation, parameters)
+
+    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+        verbs: dict[str, Callable[..., Any]] = {"faults": self.set_faults, "call": self.call}
+        for addition in self._additions:
+            verbs.update(addition.verbs())
+        return verbs
+
     def set_faults(self, rules: list[dict[str, Any]]) -> None:
-        assert self._front
-        self._front.set_rules(rules)
+        """Replace all faults; see aws/faults.py for what a rule says. None: `rules: []`."""
+        self._made().rules.replace(rules)
+
+    def call(self, service: str, operation: str, arguments: dict[str, Any] | None = None) -> Any:
+        """An ordinary call, as the account's administrator: `ec2`, `RevokeSecurityGroupIngress`.
+
+        Arguments and answer as boto3 has them, moments in ISO 8601. Raises ValueError for what
+        AWS refuses.
+        """
+        try:
+            return _jsonable(self.ask(service, operation, arguments or {}))
+        except AwsError as error:
+            raise ValueError(f"{service}.{operation}: {error}") from None
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def secrets(self) -> list[str]:
+        return [self.access_key_id, self.secret_access_key]
 
     def client(self, service: str) -> Any:
-        """A boto3 client of our own server, for seeding."""
+        """A boto3 client of our own server."""
         import boto3
         from botocore.config import Config
 
@@ -253,3 +204,16 @@ class Aws:
             aws_secret_access_key=self.secret_access_key,
             config=Config(retries={"total_max_attempts": 1}),
         )
+
+
+def _jsonable(value: Any) -> Any:
+    """Moments as text, bytes and streams as text, as far as they are text."""
+    if isinstance(value, dict):
+        return {key: _jsonable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(one) for one in value]
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value

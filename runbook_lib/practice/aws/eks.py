@@ -1,0 +1,162 @@
+"""EKS: the cluster's security group and health, the node group's health and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runbook_lib.practice.aws.additions import Addition, Verb, backend, one_of
+from runbook_lib.practice.aws.front import Handler
+from runbook_lib.practice.aws.wire import AwsError, Call, Document
+
+CLUSTER_STATUS = ("CREATING", "ACTIVE", "DELETING", "FAILED", "UPDATING", "PENDING")
+# Source: EKS API reference, ClusterIssue and (node group) Issue.
+CLUSTER_ISSUES = (
+    "AccessDenied", "ClusterUnreachable", "ConfigurationConflict", "InternalFailure",
+    "ResourceLimitExceeded", "ResourceNotFound", "IamRoleNotFound", "VpcNotFound",
+    "InsufficientFreeAddresses", "Ec2ServiceNotSubscribed", "Ec2SubnetNotFound",
+    "Ec2SecurityGroupNotFound", "KmsGrantRevoked", "KmsKeyNotFound",
+    "KmsKeyMarkedForDeletion", "KmsKeyDisabled", "StsRegionalEndpointDisabled",
+    "UnsupportedVersion", "Other",
+)  # fmt: skip
+GROUP_STATUS = (
+    "CREATING", "ACTIVE", "UPDATING", "DELETING", "CREATE_FAILED", "DELETE_FAILED", "DEGRADED",
+)  # fmt: skip
+GROUP_ISSUES = (
+    "AutoScalingGroupNotFound", "AutoScalingGroupInvalidConfiguration",
+    "Ec2SecurityGroupNotFound", "Ec2SecurityGroupDeletionFailure", "Ec2LaunchTemplateNotFound",
+    "Ec2LaunchTemplateVersionMismatch", "Ec2SubnetNotFound",
+    "Ec2SubnetInvalidConfiguration", "IamInstanceProfileNotFound", "IamLimitExceeded",
+    "IamNodeRoleNotFound", "NodeCreationFailure", "AsgInstanceLaunchFailures",
+    "InstanceLimitExceeded", "InsufficientFreeAddresses", "AccessDenied", "InternalFailure",
+    "ClusterUnreachable", "AmiIdNotFound", "Ec2InstanceTypeDoesNotExist", "Unknown",
+)  # fmt: skip
+VPC_CONFIG = {"public_access": "endpointPublicAccess", "private_access": "endpointPrivateAccess"}
+
+
+class Eks(Addition):
+    """`cluster` and `nodegroup` change what is described; updates are checked as EKS does."""
+
+    def reset(self) -> None:
+        self.security_group = ""  # EKS makes it with the cluster; the seed names it
+        self._cluster: Document = {}
+        self._groups: dict[str, Document] = {}
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            "eks.DescribeCluster": self._describe_cluster,
+            "eks.DescribeNodegroup": self._describe_nodegroup,
+            "eks.CreateNodegroup": self._create_nodegroup,
+            "eks.UpdateNodegroupConfig": self._update_nodegroup_config,
+        }
+
+    def verbs(self) -> Mapping[str, Verb]:
+        return {"cluster": self.cluster, "nodegroup": self.nodegroup}
+
+    def _describe_cluster(self, call: Call) -> Document:
+        answer = call.forward()
+        cluster = answer["cluster"]
+        changed = self._cluster
+        cluster["resourcesVpcConfig"] |= {
+            "clusterSecurityGroupId": self.security_group,
+            **changed.get("vpc", {}),
+        }
+        cluster["health"] = {"issues": changed.get("issues", [])}
+        if status := changed.get("status"):
+            cluster["status"] = status
+        return answer
+
+    def _describe_nodegroup(self, call: Call) -> Document:
+        answer = call.forward()
+        group = answer["nodegroup"]
+        changed = self._groups.get(group["nodegroupName"], {})
+        group["health"] = {"issues": changed.get("issues", [])}
+        if status := changed.get("status"):
+            group["status"] = status
+        return answer
+
+    def _create_nodegroup(self, call: Call) -> None:
+        _check_scaling(call.parameters.get("scalingConfig", {}))
+
+    def _update_nodegroup_config(self, call: Call) -> None:
+        given = call.parameters
+        group = self._moto_group(given["clusterName"], given["nodegroupName"])
+        _check_scaling({**group.scaling_config, **given.get("scalingConfig", {})})
+
+    def _moto_group(self, cluster: str, name: str) -> Any:
+        clusters = backend("eks").clusters
+        if cluster not in clusters:
+            raise AwsError(
+                "ResourceNotFoundException", f"No cluster found for name: {cluster}.", 404
+            )
+        group = clusters[cluster].nodegroups.get(name)
+        if group is None:
+            raise AwsError(
+                "ResourceNotFoundException", f"No node group found for name: {name}.", 404
+            )
+        return group
+
+    def cluster(
+        self,
+        status: str | None = None,
+        issues: list[dict[str, Any]] | None = None,
+        public_access: bool | None = None,
+        private_access: bool | None = None,
+        public_access_cidrs: list[str] | None = None,
+    ) -> None:
+        """What DescribeCluster says of the cluster; what is not given stays.
+
+        `issues`: [{code, message, resourceIds}], codes as in EKS's ClusterIssue.
+        """
+        if status is not None:
+            one_of("status", status, CLUSTER_STATUS)
+            self._cluster["status"] = status
+        if issues is not None:
+            self._cluster["issues"] = _issues(issues, CLUSTER_ISSUES)
+        given = {"public_access": public_access, "private_access": private_access}
+        vpc = {VPC_CONFIG[name]: value for name, value in given.items() if value is not None}
+        if public_access_cidrs is not None:
+            vpc["publicAccessCidrs"] = public_access_cidrs  # type: ignore[assignment]
+        self._cluster["vpc"] = {**self._cluster.get("vpc", {}), **vpc}
+
+    def nodegroup(
+        self,
+        name: str = "compute-nodes",
+        status: str | None = None,
+        issues: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """What DescribeNodegroup says of a node group; what is not given stays.
+
+        `issues`: [{code, message, resourceIds}], codes as in EKS's Issue.
+        """
+        if not any(name in cluster.nodegroups for cluster in backend("eks").clusters.values()):
+            raise ValueError(f"there is no node group {name!r}")
+        changed = self._groups.setdefault(name, {})
+        if status is not None:
+            one_of("status", status, GROUP_STATUS)
+            changed["status"] = status
+        if issues is not None:
+            changed["issues"] = _issues(issues, GROUP_ISSUES)
+
+
+def _issues(issues: list[dict[str, Any]], codes: tuple[str, ...]) -> list[dict[str, Any]]:
+    for issue in issues:
+        one_of("an issue's code", issue.get("code"), codes)
+        if unknown := set(issue) - {"code", "message", "resourceIds"}:
+            raise ValueError(f"an issue has no {', '.join(sorted(unknown))}")
+    return [{"message": "", "resourceIds": [], **issue} for issue in issues]
+
+
+def _check_scaling(scaling: Document) -> None:
+    """Source: EKS API reference, NodegroupScalingConfig; the words are EKS's own."""
+    low, high = scaling.get("minSize"), scaling.get("maxSize")
+    wanted = scaling.get("desiredSize")
+    if low is not None and high is not None and low > high:
+        message = f"Minimum capacity {low} can't be greater than maximum capacity {high}"
+    elif wanted is not None and low is not None and wanted < low:
+        message = f"Minimum capacity {low} can't be greater than desired size {wanted}"
+    elif wanted is not None and high is not None and wanted > high:
+        message = f"desired capacity {wanted} can't be greater than max size {high}"
+    else:
+        return
+    raise AwsError("InvalidParameterException", message)

@@ -1,0 +1,85 @@
+"""The front: faults first, then what an addition says, else moto."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from runbook_lib.practice.aws import wire
+from runbook_lib.practice.aws.faults import TRANSPORT, Rules, failure
+from runbook_lib.practice.aws.wire import Application, AwsError, Call, Document, Environ
+
+# Takes the call, asks moto by `call.forward()` where it wants to, and returns the answer as a
+# boto3 user sees it; raises AwsError to refuse. None passes moto's own answer on untouched.
+Handler = Callable[[Call], Document | None]
+DELAY_SECONDS = 30.0
+
+
+class Front:
+    """WSGI in front of moto."""
+
+    def __init__(self, application: Application, handlers: Mapping[str, Handler]) -> None:
+        """`handlers` by "service.Operation"."""
+        self._application = application
+        self._handlers = handlers
+        self.rules = Rules()
+        self.closing = threading.Event()
+        # moto is not made for threads; and no request may draw ids while the account is seeded.
+        self.one_at_a_time = threading.RLock()
+
+    def __call__(self, environ: Environ, start_response: wire.StartResponse) -> Iterable[bytes]:
+        call = wire.read(environ, self._application)
+        for rule in self.rules.striking(call):
+            if rule["kind"] in TRANSPORT:
+                self._disturb(rule, environ)
+            else:
+                error = failure(call, rule["kind"], rule.get("message"))
+                return call.refuse(error).send(start_response)
+        return self._answer(call).send(start_response)
+
+    def call(self, service: str, operation: str, parameters: Document) -> Document:
+        """One call inside the process, past the faults. Raises AwsError, or ValueError for what
+        AWS does not know."""
+        environ = wire.asked(service, operation, parameters)
+        call = wire.read(environ, self._application)
+        response = self._answer(call)
+        if response.status >= 300:
+            raise _as_error(call, response)
+        return call.parsed(response)
+
+    def _answer(self, call: Call) -> wire.Response:
+        with self.one_at_a_time:
+            return self._answer_now(call)
+
+    def _answer_now(self, call: Call) -> wire.Response:
+        handler = self._handlers.get(f"{call.service}.{call.operation}")
+        if not handler:
+            return call.pass_on()
+        try:
+            document = handler(call)
+        except AwsError as error:
+            return call.refuse(error)
+        except wire.Refused as refused:
+            return refused.response
+        return call.pass_on() if document is None else call.answer(document)
+
+    def _disturb(self, rule: dict[str, Any], environ: Environ) -> None:
+        """Delay, or end the connection without an answer."""
+        if rule["kind"] == "delay":
+            # An event, not a sleep: stopping the server ends it.
+            self.closing.wait(float(rule.get("seconds", DELAY_SECONDS)))
+            return
+        if rule["kind"] == "hang":
+            self.closing.wait()
+        elif connection := environ.get("werkzeug.socket"):
+            # With no time to linger the kernel sends RST, as a middlebox does.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise ConnectionResetError("practice fault")
+
+
+def _as_error(call: Call, response: wire.Response) -> AwsError:
+    said = call.parsed(response).get("Error", {})
+    return AwsError(said.get("Code", "?"), said.get("Message", ""), response.status)
