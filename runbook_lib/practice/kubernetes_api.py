@@ -25,6 +25,9 @@ from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.kubelets import ClusterKubelets
 from runbook_lib.practice.cluster.nodes import defaults
 from runbook_lib.practice.kubernetes.admission import apply_defaults
+from runbook_lib.practice.kubernetes.audit import Audit
+from runbook_lib.practice.kubernetes.identity import Identities
+from runbook_lib.practice.kubernetes.rbac import default_roles
 from runbook_lib.practice.kubernetes.resources import Catalogue, custom_definitions
 from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
@@ -40,7 +43,7 @@ _PRUNE_SECONDS = 60.0
 class KubernetesApi:
     """One practice cluster. Use it from the event loop that started it, and from no other thread.
 
-    `state` is a folder for its certificate authority; `token` is the one bearer token it takes;
+    `state` is a folder for its certificate authority; `token` is its administrator's;
     `time_scale` shortens the waits of the stand-ins (0.01: a back-off of 5 minutes lasts 3 s).
     """
 
@@ -51,8 +54,11 @@ class KubernetesApi:
         self._token = token
         self._store = Store(Catalogue())
         self._controllers = Controllers(self._store, time_scale)
-        kubelets = ClusterKubelets(self._store, self._controllers.kubelet)
-        self._server = Server(self._store, kubelets, token)
+        self.kubelets = ClusterKubelets(self._store, self._controllers.kubelet)
+        self.audit_file = state / "audit.jsonl"
+        self._audit = Audit(self.audit_file)
+        self._identities = Identities(self._store, token)
+        self._server = Server(self._store, self.kubelets, self._identities, self._audit)
         self._tls: ssl.SSLContext | None = None  # one authority for life
         self._runner: web.AppRunner | None = None
         self._control: asyncio.Task[None] | None = None
@@ -63,6 +69,7 @@ class KubernetesApi:
             for name in _NAMESPACES
         )
         self.load(custom_definitions())
+        self.load(default_roles())
 
     # what lives inside of the cluster looks at these
 
@@ -108,6 +115,7 @@ class KubernetesApi:
                     connection.transport.abort()  # a TLS farewell would outlive us
             await self._runner.cleanup()
             self._runner = None
+        self._audit.close()
 
     def _make_certificates(self) -> ssl.SSLContext:
         # Only the practice platform has these packages.
@@ -159,6 +167,10 @@ class KubernetesApi:
             if kind.kind == "Pod" and not restored and "creationTimestamp" in meta:
                 obj["status"]["startTime"] = meta["creationTimestamp"]
             self._store.encoded(kind, self._store.add(kind, obj, replace=True))
+
+    def add_user(self, name: str, groups: Iterable[str] = ()) -> str:
+        """Take a new bearer token for a user of these groups; the token."""
+        return self._identities.register(name, list(groups))
 
     def set_fault(self, fault: dict[str, Any] | None) -> None:
         """Fail requests on purpose until called with None.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -84,7 +85,27 @@ class Practice:
                 },
             )
             is_json = "json" in answer.headers.get("Content-Type", "")
-            return answer.status, json.loads(answer.data) if is_json else answer.data.decode()
+            return answer.status, json.loads(
+                answer.data
+            ) if is_json and answer.data else answer.data.decode()
+
+    def kubectl(
+        self, *words: str, token: str = "right-token", code: int = 0, typed: str = ""
+    ) -> str:
+        """What kubectl printed, on both streams; fails unless it ended with this code."""
+        kubeconfig = self.state / "kubectl-config"
+        self.api.write_kubeconfig(kubeconfig)
+        own = ["--kubeconfig", str(kubeconfig), "--cache-dir", str(self.state / "cache")]
+        done = subprocess.run(
+            ["kubectl", *own, "--token", token, *words],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
+        assert done.returncode == code, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         """The first true value of a condition; fails when the deadline passes without one."""

@@ -128,7 +128,7 @@ def test_create_fills_in_what_the_server_owns(practice: Any) -> None:
         ("POST", f"{SHOP}/configmaps?dryRun=Some", config_map("x"), 422, "Invalid", {}),
         ("GET", f"{SHOP}/nothings", None, 404, "NotFound", {}),
         ("POST", f"{SHOP}/configmaps/x", None, 405, "MethodNotAllowed", {}),
-        ("GET", f"{SHOP}/pods/x/exec", None, 405, "MethodNotAllowed", {}),
+        ("GET", f"{SHOP}/pods/x/attach", None, 405, "MethodNotAllowed", {}),
     ],
 )
 def test_refusals(

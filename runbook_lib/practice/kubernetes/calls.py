@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from typing import Any
 
+from runbook_lib.practice.kubernetes import protobuf
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid, unsupported_media
+from runbook_lib.practice.kubernetes.identity import User
+from runbook_lib.practice.kubernetes.rbac import Attempt
 from runbook_lib.practice.kubernetes.resources import Kind
 
 # What Go's strconv.ParseBool takes for true: older clients send `watch=True`.
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_BODIES = "application/json, application/yaml"
+_VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_BODIES = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,31 @@ class Call:
     accept: str
     content_type: str
     raw: bytes
+    user: User
+
+    @property
+    def verb(self) -> str:
+        """What is asked, as RBAC and the audit log name it."""
+        if self.method == "GET" and not self.subresource:
+            if self.flag("watch"):
+                return "watch"
+            return "get" if self.name else "list"
+        if self.method == "DELETE" and not self.name:
+            return "deletecollection"
+        return _VERBS.get(self.method, self.method.lower())
+
+    @property
+    def attempt(self) -> Attempt:
+        """What RBAC is asked: a namespace lies in itself, one name selected is that name."""
+        selected = re.fullmatch(r"metadata\.name==?([^,=!]+)", self.query.get("fieldSelector", ""))
+        home = self.name if self.kind.table == ("", "namespaces") else self.namespace
+        return Attempt(
+            verb=self.verb,
+            group=self.kind.group,
+            resource="/".join(filter(None, (self.kind.plural, self.subresource))),
+            namespace=home,
+            name=self.name or (selected[1] if selected else ""),
+        )
 
     def flag(self, name: str) -> bool:
         return self.query.get(name, "") in _TRUE
@@ -54,6 +84,8 @@ class Call:
         """The body as data; None where there is none. 415 for what cannot be read."""
         if not self.raw:
             return None
+        if self.content_type == protobuf.MEDIA_TYPE:
+            return protobuf.decode(self.raw)
         if self.content_type not in (
             "application/json",
             "application/yaml",
@@ -84,7 +116,7 @@ class Call:
         for value in values:
             if value != "All":
                 text = f'Unsupported value: "{value}": supported values: "All"'
-                options_kind = replace(self.kind, group="meta.k8s.io", kind=self._options)
+                options_kind = self.kind.named("meta.k8s.io", self._options)
                 raise invalid(options_kind, "", [("FieldValueNotSupported", text, "dryRun")])
         return bool(values)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 # apiVersion, plural, kind, n(amespaced) or c(luster), short names, subresources
 _BUILT_IN = """
-v1 pods Pod n po status,log,eviction
+v1 pods Pod n po status,log,eviction,exec
 v1 nodes Node c no status,proxy
 v1 namespaces Namespace c ns status
 v1 services Service n svc status
@@ -18,7 +18,7 @@ v1 endpoints Endpoints n ep -
 v1 events Event n ev -
 v1 configmaps ConfigMap n cm -
 v1 secrets Secret n - -
-v1 serviceaccounts ServiceAccount n sa -
+v1 serviceaccounts ServiceAccount n sa token
 v1 persistentvolumeclaims PersistentVolumeClaim n pvc status
 v1 persistentvolumes PersistentVolume c pv status
 v1 resourcequotas ResourceQuota n quota status
@@ -46,7 +46,11 @@ coordination.k8s.io/v1 leases Lease n - -
 """
 # These are answered, not stored.
 _VIRTUAL = """
+authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview c create
 authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview c create
+authorization.k8s.io/v1 selfsubjectrulesreviews SelfSubjectRulesReview c create
+authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview c create
+authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview n create
 metrics.k8s.io/v1beta1 pods PodMetrics n get,list
 metrics.k8s.io/v1beta1 nodes NodeMetrics c get,list
 """
@@ -90,6 +94,10 @@ class Kind:
     def qualified(self) -> str:
         """`deployments.apps`, as messages name it."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def named(self, group: str, kind: str) -> Kind:
+        """Another kind that is sent to this one's address: options, Scale, TokenRequest."""
+        return replace(self, group=group, kind=kind)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -222,20 +230,31 @@ class Catalogue:
         }
 
 
+_SUBRESOURCE_VERBS = {
+    "log": ["get"],
+    "proxy": ["get"],
+    "eviction": ["create"],
+    "exec": ["create", "get"],
+    "token": ["create"],
+}
+
+
 def _subresource(kind: Kind, name: str) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": f"{kind.plural}/{name}",
         "singularName": "",
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": {"log": ["get"], "proxy": ["get"], "eviction": ["create"]}.get(
-            name, ["get", "patch", "update"]
-        ),
+        "verbs": _SUBRESOURCE_VERBS.get(name, ["get", "patch", "update"]),
     }
     if name == "scale":
         document |= {"kind": "Scale", "group": "autoscaling", "version": "v1"}
     if name == "eviction":
         document |= {"kind": "Eviction", "group": "policy", "version": "v1"}
+    if name == "exec":
+        document |= {"kind": "PodExecOptions"}
+    if name == "token":
+        document |= {"kind": "TokenRequest", "group": "authentication.k8s.io", "version": "v1"}
     return document
 
 

@@ -7,7 +7,6 @@ served is refused with the Status that a real API server would send.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from typing import Any
 
@@ -15,10 +14,14 @@ from aiohttp import web
 
 from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
 from runbook_lib.practice.kubernetes.admission import is_validated
+from runbook_lib.practice.kubernetes.audit import Audit, note_call
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
+from runbook_lib.practice.kubernetes.identity import Identities, User
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.kubernetes.rbac import Attempt, Authorizer
+from runbook_lib.practice.kubernetes.reviews import impersonated, review
+from runbook_lib.practice.kubernetes.store import Object, Store
 
 _LOG = logging.getLogger(__name__)
 _VERSION = {
@@ -44,25 +47,43 @@ _REASONS = {
 
 
 class Server:
-    """Answers requests from the store and, for nodes and logs, from the kubelet stand-in."""
+    """Answers requests from the store and, for nodes and containers, from the kubelets."""
 
-    def __init__(self, store: Store, kubelets: Kubelets, token: str) -> None:
+    def __init__(
+        self, store: Store, kubelets: Kubelets, identities: Identities, audit: Audit
+    ) -> None:
         self._store = store
         self._kubelets = kubelets
-        self._token = token
+        self._identities = identities
+        self._authorizer = Authorizer(store)
+        self._audit = audit
         self.fault: dict[str, Any] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer, and write down that it was answered."""
+        record = self._audit.begin(request)
+        code = 0  # the client went away
+        try:
+            response = await self._judged(request, record)
+            code = response.status
+            return response
+        finally:
+            self._audit.end(record, code)
+
+    async def _judged(self, request: web.Request, record: Object) -> web.StreamResponse:
+        headers: dict[str, str] = {}
         try:
             await self._fail_on_purpose(request)
-            return await self._answer(request)
+            return await self._answer(request, record)
         except ApiError as refusal:
+            error = refusal
             headers = {"Retry-After": "1"} if refusal.code == 429 else {}
-            return web.json_response(refusal.status, status=refusal.code, headers=headers)
         except Exception as failure:  # noqa: BLE001 - the seam: our bug is a 500, as theirs
             _LOG.exception("%s %s failed", request.method, request.path)
             error = ApiError(500, "InternalError", f"Internal error occurred: {failure!r}")
-            return web.json_response(error.status, status=500)
+        names = ("status", "message", "reason")
+        record["responseStatus"] = {name: error.status[name] for name in names}
+        return web.json_response(error.status, status=error.code, headers=headers)
 
     async def _fail_on_purpose(self, request: web.Request) -> None:
         fault = self.fault
@@ -75,22 +96,36 @@ class Server:
             reason, message = _REASONS.get(code, ("", f"the practice platform answers {code}"))
             raise ApiError(code, reason, message)
 
-    def _authenticate(self, request: web.Request) -> None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme != "Bearer" or not hmac.compare_digest(token.encode(), self._token.encode()):
+    def _authenticate(self, request: web.Request, record: Object) -> User:
+        asker = self._identities.authenticate(request.headers.get("Authorization", ""))
+        if asker is None:
             raise ApiError(401, "Unauthorized", "Unauthorized")
+        record["user"] = asker.document()
+        acting = impersonated(request.headers, asker, self._authorizer)
+        if acting is not asker:
+            record["impersonatedUser"] = acting.document()
+        return acting
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, record: Object) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
         if parts and parts[0] in _HEALTH and len(parts) == 1:  # open to anyone, as by default
             return web.Response(text="ok")
         if parts == ["version"]:
             return web.json_response(_VERSION)
-        self._authenticate(request)
+        user = self._authenticate(request, record)
+        if (parts[:1] == ["api"] and len(parts) > 2) or (parts[:1] == ["apis"] and len(parts) > 3):
+            call = await self._call(request, parts, user)
+            note_call(record, call)
+            self._authorizer.require(user, call.attempt)
+            return await self._resource(call, request)
+        attempt = Attempt(verb=request.method.lower(), path=request.path)
+        self._authorizer.require(user, attempt)
         document = self._document(request, parts)
-        if document is not None:
-            return web.json_response(document)
-        return await self._resource(request, parts)
+        if document is None:
+            raise no_such_path()
+        if request.method != "GET":
+            raise not_allowed()
+        return web.json_response(document)
 
     def _document(self, request: web.Request, parts: list[str]) -> Any:
         """Discovery and OpenAPI; None where the path is about objects."""
@@ -125,22 +160,20 @@ class Server:
                 return catalogue.resource_list(group, version)
         return None
 
-    async def _resource(self, request: web.Request, parts: list[str]) -> web.StreamResponse:
-        if parts[:1] == ["api"]:
-            group, rest = "", parts[1:]
-        elif parts[:1] == ["apis"] and len(parts) > 3:
-            group, rest = parts[1], parts[2:]
-        else:
-            raise no_such_path()
+    async def _call(self, request: web.Request, parts: list[str], user: User) -> Call:
+        """The request as it names a kind, a verb and an object; 404 where there is no such kind."""
+        group, rest = ("", parts[1:]) if parts[0] == "api" else (parts[1], parts[2:])
         version, *rest = rest
         namespace = ""
         if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
             namespace, rest = rest[1], rest[2:]
-        kind = self._store.catalogue.find(group, version, rest[0]) if rest else None
+        kind = self._store.catalogue.find(group, version, rest[0])
         if kind is None or (namespace and not kind.namespaced):
+            attempt = Attempt(request.method.lower(), path=request.path)
+            self._authorizer.require(user, attempt)
             raise no_such_path()
         rest += ["", ""]
-        call = Call(
+        return Call(
             kind=kind,
             namespace=namespace,
             name=rest[1],
@@ -151,20 +184,26 @@ class Server:
             accept=request.headers.get("Accept", ""),
             content_type=request.content_type if request.can_read_body else "",
             raw=await request.read(),
+            user=user,
         )
-        if kind.namespaced and not namespace and call.method != "GET":
+
+    async def _resource(self, call: Call, request: web.Request) -> web.StreamResponse:
+        kind, store, kubelets = call.kind, self._store, self._kubelets
+        if kind.namespaced and not call.namespace and call.method != "GET":
             raise not_allowed()
         if call.subresource:
-            return await subresources.answer(call, self._store, self._kubelets)
+            return await subresources.answer(call, store, kubelets, self._identities, request)
+        if kind.verbs == ("create",):
+            return web.json_response(review(call, self._authorizer), status=201)
         if "delete" not in kind.verbs:
-            return subresources.virtual(call, self._store, self._kubelets)
+            return subresources.metrics(call, store, kubelets)
         if call.method == "GET" and call.flag("watch"):
-            return await reads.watch(call, self._store, request)
+            return await reads.watch(call, store, request)
         if call.method == "GET":
-            return reads.item(call, self._store) if call.name else reads.listing(call, self._store)
+            return reads.item(call, store) if call.name else reads.listing(call, store)
         if call.method != "DELETE" and is_validated(kind):
             await asyncio.to_thread(writes.warm_up)
-        body, code = writes.answer(call, self._store, self._kubelets)
+        body, code = writes.answer(call, store, kubelets)
         return web.json_response(body, status=code)
 
 

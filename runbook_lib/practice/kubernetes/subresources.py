@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
-
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import writes
+from runbook_lib.practice.kubernetes import logs, reviews, streams, writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import (
@@ -18,17 +15,23 @@ from runbook_lib.practice.kubernetes.errors import (
     not_allowed,
     not_found,
 )
+from runbook_lib.practice.kubernetes.identity import Identities
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.reads import selection
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
+from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
+
+# Of a real API server, but not of this one.
+_REFUSED = ("attach", "portforward", "proxy", "ephemeralcontainers", "resize", "binding")
 
 
-async def answer(call: Call, store: Store, kubelets: Kubelets) -> web.StreamResponse:
+async def answer(
+    call: Call, store: Store, kubelets: Kubelets, identities: Identities, request: web.Request
+) -> web.StreamResponse:
     known = call.subresource in call.kind.subresources
     if not known or (call.path and call.subresource != "proxy"):
-        if call.subresource in ("exec", "attach", "portforward", "ephemeralcontainers", "token"):
+        if call.subresource in _REFUSED:
             raise not_allowed(f"{call.kind.plural}/{call.subresource} is not served in practice")
         raise no_such_path()
     match call.method, call.subresource:
@@ -42,7 +45,11 @@ async def answer(call: Call, store: Store, kubelets: Kubelets) -> web.StreamResp
         case (("GET" | "PUT" | "PATCH"), "scale"):
             return web.json_response(_scale(call, store))
         case "GET", "log":
-            return web.Response(text=_log(call, store, kubelets))
+            return await logs.answer(call, store, kubelets, request)
+        case (("GET" | "POST"), "exec"):
+            return await streams.execute(call, store, kubelets, request)
+        case "POST", "token":
+            return web.json_response(reviews.token(call, store, identities), status=201)
         case "POST", "eviction":
             return web.json_response(_evict(call, store, kubelets), status=201)
         case "GET", "proxy":
@@ -87,81 +94,6 @@ def _scale_of(obj: Object) -> Object:
             "selector": ",".join(f"{key}={value}" for key, value in labels.items()),
         },
     }
-
-
-# logs
-
-
-def _log(call: Call, store: Store, kubelets: Kubelets) -> str:
-    pod = store.get(call.kind, call.namespace, call.name)
-    container = _container(call, pod)
-    for refused in ("follow",):
-        if call.flag(refused):
-            raise bad_request(f"the practice API does not serve {refused}=true for logs")
-    node = store.find("nodes", dig(pod, "spec.nodeName", ""))
-    if not dig(pod, "spec.nodeName"):
-        return ""
-    previous = call.flag("previous")
-    if node is None or not kubelets.answers(node):
-        address = dig(pod, "status.hostIP", "")
-        path = f"containerLogs/{call.namespace}/{call.name}/{container}"
-        raise ApiError(
-            500,
-            "InternalError",
-            f'Get "https://{address}:10250/{path}": dial tcp {address}:10250: connect: '
-            "connection refused",
-        )
-    found = kubelets.logs(pod, container, previous=previous)
-    if found is None:
-        raise bad_request(_no_log(pod, container, previous=previous))
-    return _excerpt(call, found)
-
-
-def _container(call: Call, pod: Object) -> str:
-    spec = pod["spec"]
-    names = [c["name"] for c in spec["containers"]]
-    inits = [c["name"] for c in spec.get("initContainers") or []]
-    asked = call.query.get("container", "")
-    if not asked and len(names) > 1:
-        also = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
-        raise bad_request(
-            f"a container name must be specified for pod {call.name}, choose one of: "
-            f"[{' '.join(names)}]{also}"
-        )
-    if asked and asked not in (*names, *inits):
-        raise bad_request(f"container {asked} is not valid for pod {call.name}")
-    return asked or names[0]
-
-
-def _no_log(pod: Object, container: str, *, previous: bool) -> str:
-    name = pod["metadata"]["name"]
-    if previous:
-        return f'previous terminated container "{container}" in pod "{name}" not found'
-    statuses = [
-        *dig(pod, "status.containerStatuses", []),
-        *dig(pod, "status.initContainerStatuses", []),
-    ]
-    found: Object = next((s for s in statuses if s["name"] == container), {})
-    reason = dig(found, "state.waiting.reason", "ContainerCreating")
-    what = "trying and failing to pull image" if "mage" in reason else reason
-    return f'container "{container}" in pod "{name}" is waiting to start: {what}'
-
-
-def _excerpt(call: Call, lines: list[tuple[float, str]]) -> str:
-    since = call.number("sinceSeconds")
-    if since is not None:
-        lines = [line for line in lines if line[0] >= time.time() - since]
-    if begin := call.query.get("sinceTime"):
-        lines = [line for line in lines if line[0] >= seconds(begin)]
-    tail = call.number("tailLines")
-    if tail is not None:
-        lines = lines[-tail:] if tail else []
-    stamped = call.flag("timestamps")
-    text = "".join(
-        f"{stamp(at)[:-1]}.000000000Z {line}\n" if stamped else f"{line}\n" for at, line in lines
-    )
-    limit = call.number("limitBytes")
-    return text if limit is None else text.encode()[:limit].decode(errors="ignore")
 
 
 # eviction
@@ -235,10 +167,8 @@ def require_metrics_server(store: Store) -> None:
         raise ApiError(503, "ServiceUnavailable", message)
 
 
-def virtual(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
-    """Kinds that are answered from other objects: metrics and access reviews."""
-    if call.kind.group == "authorization.k8s.io":
-        return _review(call)
+def metrics(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
+    """Metrics, which are answered from other objects."""
     require_metrics_server(store)
     if call.method != "GET" or call.flag("watch"):
         raise not_allowed()
@@ -259,13 +189,3 @@ def virtual(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
             "items": [item for item in items if item is not None],
         }
     )
-
-
-def _review(call: Call) -> web.Response:
-    """Every holder of the token may do everything: there are no roles yet."""
-    if call.method != "POST":
-        raise not_allowed()
-    # kubectl sends protobuf here, whatever it accepts.
-    body: Any = {"spec": {}} if "protobuf" in call.content_type else call.body() or {}
-    body |= {"apiVersion": call.kind.api_version, "kind": call.kind.kind}
-    return web.json_response({**body, "status": {"allowed": True}}, status=201)
