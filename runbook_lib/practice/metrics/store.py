@@ -6,8 +6,9 @@ Bounded: fine samples for ten minutes, a sample a minute for three hours, at mos
 from __future__ import annotations
 
 import threading
+import time
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from runbook_lib.practice.metrics import calm
@@ -55,12 +56,12 @@ class _Scraped:
     def _thin(self, now: int) -> None:
         """Of the old samples keep one a minute, and every marker of an end."""
         times, values, last = array("q"), array("d"), 0
-        for time, value in zip(self.times, self.values, strict=True):
-            fine = time > now - FINE_MS or is_stale(value)
-            if time > now - RETENTION_MS and (fine or time - last >= COARSE_MS):
-                times.append(time)
+        for at, value in zip(self.times, self.values, strict=True):
+            fine = at > now - FINE_MS or is_stale(value)
+            if at > now - RETENTION_MS and (fine or at - last >= COARSE_MS):
+                times.append(at)
                 values.append(value)
-                last = time
+                last = at
         self.times, self.values = times, values
 
     def between(self, begin: int, end: int) -> Series:
@@ -71,9 +72,9 @@ class _Scraped:
                 self.key, self.labels[NAME], self.first, self.rate, self.start, begin, end
             )
             times, values = list(before[0]), list(before[1])
-        for time, value in zip(self.times, self.values, strict=True):
-            if begin <= time <= end:
-                times.append(time)
+        for at, value in zip(self.times, self.values, strict=True):
+            if begin <= at <= end:
+                times.append(at)
                 values.append(value)
         return Series(self.labels, times, values)
 
@@ -86,9 +87,11 @@ class _Put:
     of: Callable[[int], float | None]
 
     def between(self, begin: int, end: int) -> Series:
+        end = min(end, round(time.time() * 1000))
+        begin = max(begin, end - RETENTION_MS)
         grid = range(-(-begin // GRID_MS) * GRID_MS, end + 1, GRID_MS)
-        found = [(time, value) for time in grid if (value := self.of(time)) is not None]
-        return Series(self.labels, [time for time, _ in found], [value for _, value in found])
+        found = [(at, value) for at in grid if (value := self.of(at)) is not None]
+        return Series(self.labels, [at for at, _ in found], [value for _, value in found])
 
 
 class SeriesStore:
@@ -97,6 +100,7 @@ class SeriesStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._series: dict[Key, _Scraped] = {}
+        self._names: dict[str, set[Key]] = {}
         self._put: dict[Key, _Put] = {}
         self._alive: dict[str, set[Key]] = {}  # of each target, what its last scrape gave
 
@@ -131,6 +135,7 @@ class SeriesStore:
                 before = sample.rate * calm.HISTORY_MS / 1000
                 series.base = max(0.0, 2 * before - sample.value)
             self._series[key] = series
+            self._names.setdefault(sample.name, set()).add(key)
         elif series.base and sample.value < series.raw:
             series.base = 0.0  # the counter was reset
         series.raw = sample.value
@@ -141,37 +146,48 @@ class SeriesStore:
         ended = [key for key, series in self._series.items() if is_stale(series.values[-1])]
         ended.sort(key=lambda key: self._series[key].times[-1])
         for key in ended[: len(ended) // 2 + 1]:
+            self._names[self._series[key].labels[NAME]].discard(key)
             del self._series[key]
 
     # what a scenario puts in
 
-    def put(self, labels: Labels, of: Callable[[int], float | None]) -> None:
+    def put(self, labels: Labels, of: Callable[[int], float | None]) -> Key:
         """A series given by a function of the moment (milliseconds); it hides the scraped one.
 
-        None of the function is no sample. Raises ValueError for labels without a name.
+        None of the function is no sample. Returns what `take_out` takes. Raises ValueError for
+        labels without a name.
         """
         if not labels.get(NAME):
             raise ValueError("a series needs a name")
+        key = key_of(labels)
         with self._lock:
-            self._put[key_of(labels)] = _Put(dict(labels), of)
+            self._put[key] = _Put(dict(key), of)
+        return key
 
-    def take_out(self) -> None:
-        """Only what is scraped is left."""
+    def take_out(self, keys: Iterable[Key]) -> None:
+        """Of these series, only what is scraped is left."""
         with self._lock:
-            self._put.clear()
+            for key in keys:
+                self._put.pop(key, None)
 
     # reading
 
     def select(self, matches: list[Match], begin: int, end: int) -> list[Series]:
         """The series that match and have samples in [begin, end] (milliseconds)."""
         with self._lock:
-            known: dict[Key, _Scraped | _Put] = {**self._series, **self._put}
             found = [
                 series.between(begin, end)
-                for series in known.values()
+                for series in self._candidates(matches)
                 if all(test(series.labels.get(label, "")) for label, test, _ in matches)
             ]
         return [series for series in found if series.times]
+
+    def _candidates(self, matches: list[Match]) -> Iterator[_Scraped | _Put]:
+        """What is worth testing: the series of the name, where one is asked for."""
+        name = next((one.equal for one in matches if one.label == NAME and one.equal), None)
+        keys = self._series.keys() if name is None else self._names.get(name, set())
+        yield from (self._series[key] for key in keys if key not in self._put)
+        yield from self._put.values()
 
     def labels(self, matches: list[Match], begin: int, end: int) -> list[Labels]:
         """The labels of the series that have samples in the span."""

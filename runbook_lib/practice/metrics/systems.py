@@ -1,0 +1,239 @@
+"""Prometheus and Alertmanager as systems of the platform, built in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from runbook_lib.practice.metrics import shapes
+from runbook_lib.practice.metrics.alertmanager import Held
+from runbook_lib.practice.metrics.alertmanager_api import AlertmanagerApi
+from runbook_lib.practice.metrics.alerts import Alerts
+from runbook_lib.practice.metrics.api import PrometheusApi
+from runbook_lib.practice.metrics.rules import Alert, loaded, seconds
+from runbook_lib.practice.metrics.samples import NAME, Key
+from runbook_lib.practice.metrics.scrape import Scraper, Target
+from runbook_lib.practice.metrics.store import SeriesStore
+from runbook_lib.practice.services.web import Behaviour
+from runbook_lib.practice.system import System
+
+_LOG = logging.getLogger(__name__)
+EVALUATION_SECONDS = 2.0
+# An alert of which Prometheus says no more is over after so many evaluations.
+_RESOLVED_AFTER = 4
+
+
+class Alertmanager(System):
+    """The built-in Alertmanager."""
+
+    def __init__(self) -> None:
+        self.api = AlertmanagerApi()
+
+    @property
+    def url(self) -> str:
+        return self.api.url
+
+    @property
+    def running(self) -> bool:
+        return self.api.listening
+
+    async def start(self) -> None:
+        await self.api.start()
+
+    async def stop(self) -> None:
+        await self.api.stop()
+
+    async def heal(self) -> None:
+        """No silence and no receiver, and the alerts that Prometheus sends next."""
+        self.api.manager.reset()
+        self.api.behaviour = Behaviour()
+
+    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+        return {"receiver": self.receiver, "behave": self.behave}
+
+    def environment(self) -> dict[str, str]:
+        return {"ALERTMANAGER_URL": self.url}
+
+    async def receiver(self, url: str) -> None:
+        """Tell this webhook of every alert, from what is firing on. ValueError for no URL."""
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"a webhook's URL begins with http:// or https://; got {url!r}")
+        self.api.manager.add_receiver(url)
+
+    async def behave(self, status: int = 200, delay: float = 0.0) -> None:
+        """Answer everything with this status, after so many seconds."""
+        self.api.behaviour = behaviour(status, delay)
+
+    def receive(self, alerts: list[Held]) -> None:
+        """What Prometheus sends; lost while this is stopped."""
+        if self.running:
+            self.api.manager.receive(alerts)
+
+
+class Prometheus(System):
+    """The built-in Prometheus: scrapes its targets, evaluates its rules, answers queries."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        alertmanager: Alertmanager | None = None,
+        *,
+        scrape_seconds: float = 5.0,
+        evaluation_seconds: float = EVALUATION_SECONDS,
+    ) -> None:
+        self.store = SeriesStore()
+        self.scraper = Scraper(self.store, targets, scrape_seconds)
+        self.alerts = Alerts(self.store, loaded())
+        self.api = PrometheusApi(self.store, self.alerts, self.scraper)
+        self._alertmanager = alertmanager
+        self._evaluation = evaluation_seconds
+        self._task: asyncio.Task[None] | None = None
+        self._put: list[Key] = []
+
+    @property
+    def url(self) -> str:
+        return self.api.url
+
+    @property
+    def running(self) -> bool:
+        return self.api.listening
+
+    async def start(self) -> None:
+        """When this returns, all targets are scraped and all rules evaluated once."""
+        if self.running:
+            return
+        await self.scraper.start()
+        await self.evaluate()
+        await self.api.start()
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """No scrapes and no rules either: a gap, as a real one leaves it."""
+        if self._task is not None:
+            task, self._task = self._task, None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self.scraper.stop()
+        await self.api.stop()
+
+    async def heal(self) -> None:
+        """Nothing injected is left; what was scraped stays, as a real one's past does."""
+        self.api.behaviour = Behaviour()
+        self.store.take_out(self._put)
+        self._put.clear()
+        await self.resolve()
+        if self.running:
+            await asyncio.to_thread(self.scraper.scrape)
+            await self.evaluate()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._evaluation)
+            await self.evaluate()
+
+    async def evaluate(self) -> None:
+        """Evaluate all rules now, and tell Alertmanager."""
+        ended = await asyncio.to_thread(self.alerts.evaluate)
+        self._tell([alert for _, alert in self.alerts.all() if alert.firing], ended)
+
+    def _tell(self, firing: list[Alert], ended: list[tuple[Alert, float]]) -> None:
+        if self._alertmanager is None:
+            return
+        now = time.time()
+        over = now + _RESOLVED_AFTER * max(self._evaluation, 1.0)
+        self._alertmanager.receive(
+            [self._held(alert, over, now) for alert in firing]
+            + [self._held(alert, end, now) for alert, end in ended]
+        )
+
+    def _held(self, alert: Alert, end: float, now: float) -> Held:
+        generator = f"{self.url}/graph?g0.expr={alert.labels['alertname']}&g0.tab=1"
+        return Held(
+            dict(alert.labels), dict(alert.annotations), alert.active_at, end, now, generator
+        )
+
+    # verbs
+
+    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+        return {
+            "alert": self.alert,
+            "resolve": self.resolve,
+            "series": self.series,
+            "behave": self.behave,
+        }
+
+    def environment(self) -> dict[str, str]:
+        return {"PROMETHEUS_URL": self.url}
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        return {"endpoints": {"prometheus": self.url}}
+
+    async def alert(
+        self,
+        name: str,
+        severity: str,
+        summary: str,
+        age_seconds: float = 300.0,
+        labels: dict[str, str] | None = None,
+    ) -> None:
+        """Fire this alert, since so many seconds. The same labels again: it is renewed."""
+        if not name or age_seconds < 0:
+            raise ValueError("an alert has a name, and an age of 0 seconds or more")
+        now = time.time()
+        known = {"alertname": name, "severity": severity, **(labels or {})}
+        await asyncio.to_thread(self.alerts.inject, known, {"summary": summary}, now - age_seconds)
+        self._tell([alert for _, alert in self.alerts.all() if alert.firing], [])
+
+    async def resolve(self, name: str | None = None) -> None:
+        """End the alerts that were injected, or those of one name."""
+        now = time.time()
+        self._tell([], [(alert, now) for alert in self.alerts.resolve(name)])
+
+    async def series(
+        self,
+        name: str,
+        labels: dict[str, str] | None = None,
+        points: list[list[float]] | None = None,
+        shape: dict[str, Any] | None = None,
+        since: str = "30m",
+    ) -> None:
+        """Put a series in, past and future, until heal; it hides the scraped one of its labels.
+
+        Either `points`, [seconds ago, value] pairs of which the last holds on; or a `shape`,
+        {"kind", "before", "after"}: `step` and `ramp` of a gauge, `rate` of a counter that rises
+        by so much a second; the change began `since` ago. ValueError for anything else.
+        """
+        if (points is None) == (shape is None):
+            raise ValueError("a series takes either points or a shape")
+        now = time.time()
+        if points is not None:
+            curve = shapes.points(now, points)
+        else:
+            curve = _shaped(now, seconds(since), dict(shape or {}))
+        self._put.append(self.store.put({**(labels or {}), NAME: name}, curve))
+        if self.running:
+            await self.evaluate()
+
+    async def behave(self, status: int = 200, delay: float = 0.0) -> None:
+        """Answer everything with this status, after so many seconds."""
+        self.api.behaviour = behaviour(status, delay)
+
+
+def _shaped(now: float, since: float, shape: dict[str, Any]) -> shapes.Curve:
+    kind = shape.pop("kind", None)
+    if kind not in shapes.SHAPES or set(shape) != {"before", "after"}:
+        kinds = ", ".join(sorted(shapes.SHAPES))
+        raise ValueError(f"a shape has kind ({kinds}), before and after")
+    return shapes.SHAPES[kind](now, since, float(shape["before"]), float(shape["after"]))
+
+
+def behaviour(status: int, delay: float) -> Behaviour:
+    """How everything is answered. Raises ValueError for what is no status or delay."""
+    if not 200 <= status <= 599 or delay < 0:
+        raise ValueError("a status lies between 200 and 599, a delay is 0 seconds or more")
+    return Behaviour(status=status, body="" if status == 200 else f"{status}\n", delay=delay)
