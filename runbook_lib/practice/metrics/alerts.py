@@ -12,6 +12,9 @@ from runbook_lib.practice.metrics.samples import NAME, Key, Labels, Sample, key_
 from runbook_lib.practice.metrics.store import SeriesStore
 
 INJECTED = "injected"
+# These fire for as long as Prometheus has run, which is as long as the platform's pods.
+ALWAYS = "vector(1)"
+ALWAYS_AGE_SECONDS = 6 * 24 * 3600.0
 ALERTS, FOR_STATE = "ALERTS", "ALERTS_FOR_STATE"
 
 
@@ -28,6 +31,9 @@ class Alerts:
         self._lock = threading.Lock()
         self._injected: dict[Key, Alert] = {}
         self._put: dict[Key, list[Key]] = {}
+        for rule in all_rules(groups):
+            if rule.query == ALWAYS:
+                rule.evaluate(store, time.time() - ALWAYS_AGE_SECONDS)
 
     def evaluate(self) -> list[tuple[Alert, float]]:
         """Evaluate all rules now. Returns the alerts that ended, with when they did."""

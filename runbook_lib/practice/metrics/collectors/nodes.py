@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers, stats
 from runbook_lib.practice.cluster.quantities import quantity
-from runbook_lib.practice.kubernetes.kubelets import Kubelets
+from runbook_lib.practice.cluster.stats import pod_usage
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store, seconds
 from runbook_lib.practice.metrics.samples import Sample
@@ -47,9 +48,9 @@ class Cadvisor:
 
     job = "kubelet"
 
-    def __init__(self, store: Store, kubelets: Kubelets) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet) -> None:
         self._store = store
-        self._kubelets = kubelets
+        self._kubelet = kubelet
         self._counters: dict[tuple[str, ...], _Counter] = {}
 
     def collect(self) -> Iterable[Sample]:
@@ -64,7 +65,7 @@ class Cadvisor:
         self._counters = {}
         for pod in self._store.all("pods"):
             node_name = dig(pod, "spec.nodeName", "")
-            measured = self._kubelets.pod_usage(pod) if node_name in instances else None
+            measured = pod_usage(pod, self._store, self._kubelet)
             for one in (measured or {}).get("containers", []):
                 labels = {"instance": instances[node_name], "node": node_name}
                 yield from self._container(pod, one, labels, known, now)
