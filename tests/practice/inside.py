@@ -109,25 +109,25 @@ class Inside:
         items: list[dict[str, Any]] = self.kubernetes("GET", path)["items"]
         return items
 
-    def ready(self, app: str) -> list[str]:
+    def ready(self, app: str, namespace: str = PLATFORM) -> list[str]:
         return [
             pod["metadata"]["name"]
-            for pod in self.pods(app)
+            for pod in self.pods(app, namespace)
             for one in pod["status"].get("conditions", [])
             if (one["type"], one["status"]) == ("Ready", "True")
             and "deletionTimestamp" not in pod["metadata"]
         ]
 
-    def until_ready(self, app: str, number: int) -> list[str]:
+    def until_ready(self, app: str, number: int, namespace: str = PLATFORM) -> list[str]:
         def found() -> bool:
-            return len(self.ready(app)) == number
+            return len(self.ready(app, namespace)) == number
 
         until(found, SECONDS, f"{number} ready pods of {app}")
-        return self.ready(app)
+        return self.ready(app, namespace)
 
-    def log(self, pod: str, *, previous: bool = False) -> str:
+    def log(self, pod: str, *, previous: bool = False, namespace: str = PLATFORM) -> str:
         query = "?previous=true" if previous else ""
-        path = f"/api/v1/namespaces/{PLATFORM}/pods/{pod}/log{query}"
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log{query}"
         text: str = self.kubernetes("GET", path)
         return text
 

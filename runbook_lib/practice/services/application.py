@@ -91,7 +91,7 @@ class Application(System):
         self._store = store
         self._kubelet = kubelet
         self._front = Front(self._handle)
-        self._counters = Counters(app)
+        self._counters = Counters()
         self._rules: list[Rule] = []
         self._turn = 0
         self._pools: dict[tuple[str, str], Pool] = {}
@@ -114,6 +114,14 @@ class Application(System):
 
     async def container_started(self, pod: Object, env: Mapping[str, str]) -> None:
         """A container of the application has begun to run; what it checks at that moment."""
+
+    def app_of(self, pod: Object) -> str:
+        """What the label `app` of a pod's series says."""
+        return self.app
+
+    def gateway_answer(self, error: GatewayError) -> Answer:
+        """What whoever stands before the application answers in its place."""
+        return Answer(error.status, error.body, error.headers["Content-Type"], error.headers)
 
     def route_of(self, path: str) -> str:
         """The route to count a path under, so that series stay few."""
@@ -217,21 +225,22 @@ class Application(System):
         try:
             given = await self._through(request, chosen)
         except GatewayError as error:
-            given = Answer(error.status, error.body, error.headers["Content-Type"], error.headers)
+            given = self.gateway_answer(error)
         if chosen:
-            meta = chosen[0].pod["metadata"]
-            where = (meta["namespace"], meta["name"])
+            pod = chosen[0].pod
+            where = (pod["metadata"]["namespace"], pod["metadata"]["name"])
             route, seconds = self.route_of(request.path), time.monotonic() - began
-            self._counters.observe(*where, request.method, route, given.status, seconds)
+            what = (self.app_of(pod), request.method, route, given.status)
+            self._counters.observe(where, *what, seconds)
         return _response(given)
 
     async def _through(self, request: web.Request, chosen: list[Target]) -> Answer:
-        backend = self.backend_of(request.headers.get("Host", ""), request.path)
+        backend = self.backend_of(request)
         body = await request.read()
         limit = asyncio.timeout(backend.timeout)
         try:
             async with limit:
-                target = await self.choose(backend)
+                target = await self.choose(backend, request)
                 chosen.append(target)
                 return await self._in_container(target, request, body)
         except TimeoutError:
@@ -239,13 +248,14 @@ class Application(System):
                 raise
             raise GatewayError(504) from None
 
-    def backend_of(self, host: str, path: str) -> Backend:
+    def backend_of(self, request: web.Request) -> Backend:
         """Where a request goes: by Ingress for a name outside of the cluster, else straight."""
+        host, path = request.headers.get("Host", ""), request.path
         if self.host and host.partition(":")[0] == self.host:
             return through_ingress(self._store, self.host, path)
         return named(self._store, host, self.backend.namespace) or self.backend
 
-    async def choose(self, backend: Backend) -> Target:
+    async def choose(self, backend: Backend, request: web.Request) -> Target:
         """One of the containers behind a Service, in turn. Raises GatewayError."""
         ready = targets(self._store, backend)
         self._turn += 1
@@ -352,7 +362,7 @@ class Application(System):
         if pod is None or env is None:
             self._begun.pop((namespace, name), None)
         if pod is None:
-            self._counters.forget(namespace, name)
+            self._counters.forget((namespace, name))
         await self._close_pools_of_the_gone()
         if pod is None or env is None:
             return

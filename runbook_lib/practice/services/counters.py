@@ -21,32 +21,32 @@ class _Series:
 
 
 class Counters:
-    """http_requests_total and http_request_duration_seconds of one application, by pod."""
+    """http_requests_total and http_request_duration_seconds, by pod."""
 
-    def __init__(self, app: str) -> None:
-        self._app = app
-        self._series: dict[tuple[str, str, str, str, int], _Series] = {}
+    def __init__(self) -> None:
+        self._series: dict[tuple[tuple[str, str], str, str, str, int], _Series] = {}
 
     def observe(
-        self, namespace: str, pod: str, method: str, path: str, status: int, seconds: float
+        self, pod: tuple[str, str], app: str, method: str, path: str, status: int, seconds: float
     ) -> None:
-        """Count one answer."""
-        series = self._series.setdefault((namespace, pod, method, path, status), _Series())
+        """Count one answer of a pod, given by namespace and name."""
+        series = self._series.setdefault((pod, app, method, path, status), _Series())
         series.count += 1
         series.seconds += seconds
         for number, limit in enumerate(BUCKETS):
             series.within[number] += seconds <= limit
 
-    def forget(self, namespace: str, pod: str) -> None:
+    def forget(self, pod: tuple[str, str]) -> None:
         """A pod is gone, and its series with it."""
-        for key in [key for key in self._series if key[:2] == (namespace, pod)]:
+        for key in [key for key in self._series if key[0] == pod]:
             del self._series[key]
 
     def collect(self) -> Iterable[Sample]:
         """All samples; may be called from any thread."""
-        for (namespace, pod, method, path, status), series in list(self._series.items()):
+        for (where, app, method, path, status), series in list(self._series.items()):
+            namespace, pod = where
             labels = {
-                "app": self._app,
+                "app": app,
                 "namespace": namespace,
                 "pod": pod,
                 "method": method,

@@ -16,6 +16,7 @@ from runbook_lib.practice.kubernetes.store import Object, Store
 GATEWAY_SECONDS = 60.0
 ATTRIBUTES = "alb.ingress.kubernetes.io/load-balancer-attributes"
 _REASONS = {
+    404: "404 Not Found",
     502: "502 Bad Gateway",
     503: "503 Service Temporarily Unavailable",
     504: "504 Gateway Time-out",

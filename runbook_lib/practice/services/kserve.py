@@ -1,0 +1,395 @@
+"""KServe's model servers: both protocols, behind a Service or behind Knative's revisions.
+
+A model is a sum: class 1 where the features of a row add up to more than 0. All that matters
+here is how its server answers, which is kserve's (0.21), and how a request gets there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.cluster.owners import is_alive, is_ready
+from runbook_lib.practice.kubernetes.selectors import dig
+from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.services.application import Answer, Application, Call
+from runbook_lib.practice.services.batching import Batches
+from runbook_lib.practice.services.routing import (
+    Backend,
+    GatewayError,
+    Target,
+    listener,
+    targets,
+)
+from runbook_lib.practice.services.rules import Raised
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+NAMESPACE, GROUP = "models", "serving.kserve.io"
+MODEL_LABEL = "serving.kserve.io/inferenceservice"
+REVISION_LABEL = "serving.knative.dev/revision"
+CONTAINER, FEATURES = "kserve-container", 4
+VERSION = "0.21.0"
+_BODY = ("body", "InferenceRequest")
+_USUAL = ("churn-model", "recommender")
+_ENVOY = {
+    404: (404, ""),
+    502: (
+        503,
+        "upstream connect error or disconnect/reset before headers. reset reason: remote "
+        "connection failure, transport failure reason: delayed connect error: Connection refused",
+    ),
+    503: (503, "no healthy upstream"),
+    504: (504, "upstream request timeout"),
+}
+_PACKAGES = "/prod_venv/lib/python3.11/site-packages/"
+_FRAMES = (
+    (f"{_PACKAGES}kserve/protocol/rest/v1_endpoints.py", 82, "predict"),
+    (f"{_PACKAGES}kserve/model.py", 230, "__call__"),
+)
+_MODEL_FRAMES = (*_FRAMES, (f"{_PACKAGES}sklearnserver/model.py", 76, "predict"))
+
+
+class RefusedError(Exception):
+    """A request that the server answers with a status and an error."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__(str(body))
+        self.status, self.body = status, body
+
+
+class ModelServers(Application):
+    """The predictors of all InferenceServices in namespace models, behind one gateway.
+
+    The Host names the model (status.url, or a predictor's Service); without one, the path does.
+    """
+
+    def __init__(self, store: Store, kubelet: Kubelet) -> None:
+        super().__init__(
+            store,
+            kubelet,
+            app="kserve",
+            backend=Backend(NAMESPACE, f"{_USUAL[0]}-predictor", 80),
+        )
+        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._batches = Batches()
+
+    # what is what
+
+    def container_of(self, pod: Object) -> str:
+        labels = pod["metadata"].get("labels") or {}
+        return CONTAINER if MODEL_LABEL in labels else ""
+
+    def app_of(self, pod: Object) -> str:
+        return str(pod["metadata"]["labels"][MODEL_LABEL])
+
+    def usual_request(self, number: int) -> tuple[str, str, dict[str, str], Any]:
+        model = _USUAL[number % 2]
+        row = [1.0, 0.2 * (number % 7), -0.5, 0.1]
+        return "POST", f"/v1/models/{model}:predict", {}, {"instances": [row]}
+
+    def error_lines(self, call: Call, error: Raised) -> Iterable[str]:
+        return (f"ERROR:kserve:{call.target.name}:Exception:", *error.traceback)
+
+    def failed(self, error: Raised) -> Answer:
+        """kserve's own handler: an InferenceError is its text, anything else has its class."""
+        own = error.name == "kserve.errors.InferenceError"
+        text = error.message if own else f"{error.name} : {error.message}"
+        return Answer(500, {"error": text})
+
+    def gateway_answer(self, error: GatewayError) -> Answer:
+        status, body = _ENVOY[error.status]
+        return Answer(status, body, "text/plain", {"Server": "envoy"})
+
+    # the way to a container
+
+    def service_of(self, request: web.Request) -> Object:
+        """The InferenceService that is asked for. Raises GatewayError."""
+        host = request.headers.get("Host", "").partition(":")[0]
+        known = [
+            one
+            for one in self._store.all("inferenceservices", GROUP)
+            if one["metadata"]["namespace"] == NAMESPACE
+        ]
+        for one in known:
+            name = one["metadata"]["name"]
+            outside = dig(one, "status.url", "").partition("://")[2]
+            inside = (f"{name}-predictor", f"{name}-predictor.{NAMESPACE}")
+            if host == outside or host.removesuffix(".svc.cluster.local") in inside:
+                return one
+        named = model_of(request.path)
+        for one in known:
+            if one["metadata"]["name"] == (named or _USUAL[0]):
+                return one
+        raise GatewayError(404)
+
+    def backend_of(self, request: web.Request) -> Backend:
+        found = self.service_of(request)
+        seconds = float(dig(found, "spec.predictor.timeout", 300 if is_knative(found) else 60))
+        return Backend(NAMESPACE, f"{found['metadata']['name']}-predictor", 80, seconds)
+
+    async def choose(self, backend: Backend, request: web.Request) -> Target:
+        found = self.service_of(request)
+        if is_knative(found):
+            return await self._of_revision(self._revision(found))
+        ready = targets(self._store, backend)
+        self._turn += 1
+        return ready[self._turn % len(ready)]
+
+    def _revision(self, service: Object) -> str:
+        """One revision, as the traffic is split. Raises GatewayError where there is none."""
+        split = [
+            (one["revisionName"], int(one.get("percent") or 0))
+            for one in dig(service, "status.components.predictor.traffic", [])
+        ]
+        if not split:
+            latest = dig(service, "status.components.predictor.latestReadyRevision", "")
+            split = [(latest, 100)] if latest else []
+        self._turn += 1
+        # 37 and 100 have no common divisor: a hundred requests are split exactly.
+        place, passed = self._turn * 37 % 100, 0
+        for name, percent in split:
+            passed += percent
+            if place < passed:
+                return str(name)
+        raise GatewayError(503)
+
+    async def _of_revision(self, revision: str) -> Target:
+        """A container of a revision; from zero, the activator holds the request until one is."""
+        name = f"{revision}-deployment"
+        while not (ready := self._ready(revision)):
+            deployment = self._store.find("deployments", name, NAMESPACE, "apps")
+            if deployment is None:
+                raise GatewayError(503)
+            changed = self._store.changed
+            if not deployment["spec"].get("replicas"):
+                self._scale_from_zero(deployment)
+            await changed.wait()
+        self._turn += 1
+        return ready[self._turn // 7 % len(ready)]
+
+    def _scale_from_zero(self, deployment: Object) -> None:
+        """What Knative's autoscaler does when the activator tells it of a request."""
+        kind = self._store.catalogue.of("deployments", "apps")
+        self._store.edit(kind, deployment, lambda new: new["spec"].update(replicas=1))
+
+    def _ready(self, revision: str) -> list[Target]:
+        found = []
+        for pod in self._store.all("pods"):
+            labels = pod["metadata"].get("labels") or {}
+            if labels.get(REVISION_LABEL) == revision and is_ready(pod) and is_alive(pod):
+                names = [one["name"] for one in pod["spec"]["containers"]]
+                container = CONTAINER if CONTAINER in names else listener(pod, 8080)
+                found.append(Target(pod, container, 8080))
+        return found
+
+    # in the container
+
+    async def answer(self, call: Call) -> Answer:
+        model = self.app_of(call.target.pod)
+        found = self._store.find("inferenceservices", model, NAMESPACE, GROUP) or {}
+        try:
+            if call.path.endswith((":predict", "/infer")) and call.method == "POST":
+                async with self._slot(call.target.pod, found):
+                    await self._batches.wait(call.target.pod["metadata"]["uid"], *batcher(found))
+                    return Answer(200, respond(call, model, found))
+            return Answer(200, respond(call, model, found))
+        except RefusedError as refusal:
+            if refusal.status < 500 and "error" in refusal.body:
+                call.log(f"ERROR:kserve:{call.target.name}:Exception: {refusal.body['error']}")
+            return Answer(refusal.status, refusal.body)
+
+    def _slot(self, pod: Object, service: Object) -> Any:
+        """The queue-proxy lets only so many requests at once into its container."""
+        limit = int(dig(service, "spec.predictor.containerConcurrency", 0) or 0)
+        if not limit or not is_knative(service):
+            return contextlib.nullcontext()
+        return self._slots.setdefault(pod["metadata"]["uid"], asyncio.Semaphore(limit))
+
+    async def heal(self) -> None:
+        await super().heal()
+        self._slots = {}
+
+
+def is_knative(service: Object) -> bool:
+    annotations = dig(service, "metadata.annotations", {})
+    mode = annotations.get("serving.kserve.io/deploymentMode", "Knative")
+    return mode in ("Knative", "Serverless")
+
+
+def batcher(service: Object) -> tuple[int, float]:
+    """maxBatchSize, and maxLatency in seconds; (1, 0) where requests are not batched."""
+    found = dig(service, "spec.predictor.batcher")
+    if not found:
+        return 1, 0.0
+    return int(found.get("maxBatchSize") or 32), float(found.get("maxLatency") or 50) / 1000
+
+
+def model_of(path: str) -> str:
+    """The model that a path names; '' where it names none."""
+    parts = path.strip("/").split("/")
+    if parts[0] in ("v1", "v2") and parts[1:2] == ["models"] and len(parts) > 2:
+        return parts[2].partition(":")[0]
+    return ""
+
+
+def respond(call: Call, model: str, service: Object) -> Any:
+    """The body of kserve's answer. Raises RefusedError, and Raised in the model's code."""
+    parts = call.path.strip("/").split("/")
+    if not parts[0] and call.method == "GET":
+        return {"status": "alive"}
+    only_v2 = dig(service, "spec.predictor.model.protocolVersion") == "v2"
+    if parts[0] == "v1" and not only_v2:
+        return _version_1(call, parts[1:], model)
+    if parts[0] == "v2":
+        return _version_2(call, parts[1:], model)
+    raise RefusedError(404, {"detail": "Not Found"})
+
+
+def _version_1(call: Call, parts: list[str], model: str) -> Any:
+    match call.method, parts:
+        case "GET", ["models"]:
+            return {"models": [model]}
+        case "POST", ["models", name] if name.endswith(":predict"):
+            _require(name.removesuffix(":predict"), model)
+            rows = _instances(_decoded(call.body))
+            return {"predictions": _predict(rows)}
+        case "GET", ["models", name]:
+            _require(name, model)
+            return {"name": model, "ready": True}
+    raise RefusedError(404, {"detail": "Not Found"})
+
+
+def _version_2(call: Call, parts: list[str], model: str) -> Any:
+    match call.method, parts:
+        case "GET", []:
+            extensions = ["model_repository_extension"]
+            return {"name": "kserve", "version": VERSION, "extensions": extensions}
+        case "GET", ["health", "live"]:
+            return {"live": True}
+        case "GET", ["health", "ready"]:
+            return {"ready": True}
+        case "GET", ["models"]:
+            return {"models": [model]}
+        case "GET", ["models", name]:
+            _require(name, model)
+            return {"name": model, "versions": None, "platform": "", "inputs": [], "outputs": []}
+        case "GET", ["models", name, "ready"]:
+            _require(name, model)
+            return {"name": model, "ready": True}
+        case "POST", ["models", name, "infer"]:
+            given = _inference_request(call)
+            _require(name, model)
+            return _inferred(given, model)
+        case _, ["models", _, "versions", *_]:
+            raise RefusedError(501, {"error": "Model versioning not supported yet."})
+    raise RefusedError(404, {"detail": "Not Found"})
+
+
+def _require(name: str, model: str) -> None:
+    if name != model:
+        raise RefusedError(404, {"error": f"Model with name {name} does not exist."})
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise RefusedError(400, {"error": f"Unrecognized request format: {error}"}) from None
+
+
+def _instances(given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise _failed("tuple index out of range")
+    if "inputs" in given:
+        return given["inputs"]
+    if "instances" not in given:
+        raise _failed("'instances'")
+    return given["instances"]
+
+
+def _inference_request(call: Call) -> Mapping[str, Any]:
+    """A V2 request as kserve's endpoint validates it. Raises RefusedError."""
+    if "json" not in call.headers.get("Content-Type", ""):
+        words = "received byte inputs, but the'inference-header-content-length' header is missing."
+        raise RefusedError(400, {"error": words})
+    try:
+        given = json.loads(call.body)
+    except ValueError:
+        wrong = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error"}
+        raise RefusedError(422, {"detail": [wrong]}) from None
+    inputs = given.get("inputs") if isinstance(given, dict) else None
+    missing: list[list[Any]] = []
+    if not isinstance(inputs, list):
+        missing.append(["inputs"])
+    for number, one in enumerate(inputs or []):
+        fields = ("name", "shape", "datatype", "data")
+        missing += [["inputs", number, name] for name in fields if name not in one]
+    if missing:
+        listed = [
+            {
+                "type": "missing",
+                "loc": ["body", "InferenceRequest", *where],
+                "msg": "Field required",
+            }
+            for where in missing
+        ]
+        raise RefusedError(422, {"detail": listed})
+    return dict(given)
+
+
+def _inferred(given: Mapping[str, Any], model: str) -> Any:
+    if not given["inputs"]:
+        raise _failed("list index out of range")
+    first = given["inputs"][0]
+    shape, data = first["shape"], first["data"]
+    if data and not isinstance(data[0], list):
+        if math.prod(shape) != len(data) or len(shape) != 2:
+            words = ",".join(map(str, shape))
+            raise _failed(f"cannot reshape array of size {len(data)} into shape ({words})")
+        data = [data[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
+    found = _predict(data)
+    output = {
+        "name": "output-0",
+        "shape": [len(found)],
+        "datatype": "INT64",
+        "parameters": None,
+        "data": found,
+    }
+    return {
+        "model_name": model,
+        "model_version": None,
+        "id": given.get("id") or str(uuid.uuid4()),
+        "parameters": None,
+        "outputs": [output],
+    }
+
+
+def _predict(rows: Any) -> list[int]:
+    """The model's code. Raises Raised for what it cannot take, as scikit-learn would."""
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise _failed(f"could not convert string to float: {rows!r}")
+    found = []
+    for row in rows:
+        if len(row) != FEATURES:
+            raise _failed(
+                f"X has {len(row)} features, but LogisticRegression is expecting {FEATURES} "
+                "features as input."
+            )
+        try:
+            found.append(int(sum(map(float, row)) > 0))
+        except (TypeError, ValueError):
+            wrong = next(value for value in row if not isinstance(value, int | float))
+            raise _failed(f"could not convert string to float: {wrong!r}") from None
+    return found
+
+
+def _failed(message: str) -> Raised:
+    return Raised("kserve.errors.InferenceError", message, _MODEL_FRAMES)

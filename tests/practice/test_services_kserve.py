@@ -1,0 +1,281 @@
+"""The model servers through an ordinary HTTP client: protocols, revisions, queues, cold starts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from practice.inside import SECONDS, Inside
+
+from runbook_lib.practice.services.kserve import MODEL_LABEL, REVISION_LABEL, ModelServers
+from runbook_lib.practice.services.rules import SERVING
+from runbook_lib.practice.wait import until
+
+CHURN = "/v1/models/churn-model"
+ROW = {"instances": [[1, 2, 3, 4], [-1, -2, -3, -4]]}
+TENSOR = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": [1, 2, 3, 4]}]}
+ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
+
+
+def deployment(name: str, labels: dict[str, str], replicas: int) -> dict[str, Any]:
+    """What KServe and Knative make of a predictor."""
+    container = {"name": "kserve-container", "image": "kserve/sklearnserver:v0.15.2"}
+    port = {"containerPort": 8080, "name": "user-port"}
+    program = {"practice.runbook/program": json.dumps({"kserve-container": {}})}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "models", "labels": labels},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": program},
+                "spec": {"containers": [{**container, "ports": [port]}]},
+            },
+        },
+    }
+
+
+def inference_service(name: str, mode: str, **predictor: Any) -> dict[str, Any]:
+    annotations = {"serving.kserve.io/deploymentMode": mode}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "namespace": "models", "annotations": annotations},
+        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}, **predictor}},
+    }
+
+
+def standard(name: str, replicas: int) -> list[dict[str, Any]]:
+    labels = {"app": f"isvc.{name}-predictor", MODEL_LABEL: name}
+    port = {"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}
+    meta = {"name": f"{name}-predictor", "namespace": "models"}
+    service = {"selector": {"app": labels["app"]}, "ports": [port]}
+    return [
+        deployment(f"{name}-predictor", labels, replicas),
+        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
+    ]
+
+
+def revision(name: str, replicas: int) -> dict[str, Any]:
+    labels = {"app": name, MODEL_LABEL: "ranker", REVISION_LABEL: name}
+    return deployment(f"{name}-deployment", labels, replicas)
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    running = Inside(tmp_path_factory.mktemp("inside"))
+    traffic = [
+        {"revisionName": "ranker-predictor-00001", "percent": 90},
+        {"revisionName": "ranker-predictor-00002", "percent": 10, "latestRevision": True},
+    ]
+    ranker = inference_service("ranker", "Knative", timeout=5)
+    ranker["status"] = {
+        "url": "http://ranker-models.models.mlops-platform.com",
+        "components": {"predictor": {"traffic": traffic}},
+    }
+
+    async def load() -> None:
+        running.api.load(
+            [
+                inference_service("churn-model", "Standard"),
+                *standard("churn-model", 2),
+                ranker,
+                revision("ranker-predictor-00001", 1),
+                revision("ranker-predictor-00002", 1),
+            ]
+        )
+
+    running.run(load())
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def server(inside: Inside) -> ModelServers:
+    made: ModelServers = inside.add(ModelServers(inside.api.store, inside.api.kubelet))
+    made.traffic(0)
+    for app, number in (
+        ("isvc.churn-model-predictor", 2),
+        ("ranker-predictor-00001", 1),
+        ("ranker-predictor-00002", 1),
+    ):
+        inside.until_ready(app, number, "models")
+    return made
+
+
+@pytest.fixture
+def models(inside: Inside, server: ModelServers) -> Iterator[Models]:
+    yield Models(inside, server)
+    inside.heal()
+    server.traffic(0)
+
+
+class Models:
+    def __init__(self, inside: Inside, server: ModelServers) -> None:
+        self.inside, self.server = inside, server
+
+    def ask(self, method: str, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        if isinstance(body, bytes):
+            return self.inside.http.request(
+                method, self.server.url + path, content=body, headers=more
+            )
+        return self.inside.http.request(method, self.server.url + path, json=body, headers=more)
+
+    def predict(self, model: str = "churn-model") -> httpx.Response:
+        return self.ask("POST", f"/v1/models/{model}:predict", ROW)
+
+    def change(self, name: str, **predictor: Any) -> None:
+        """`kubectl patch inferenceservice`."""
+        self.inside.kubernetes(
+            "PATCH",
+            f"{ISVC}/{name}",
+            {"spec": {"predictor": predictor}},
+            "application/merge-patch+json",
+        )
+
+    def annotate(self, pod: str, rules: Any) -> None:
+        text = None if rules is None else json.dumps(rules)
+        self.inside.kubernetes(
+            "PATCH",
+            f"/api/v1/namespaces/models/pods/{pod}",
+            {"metadata": {"annotations": {SERVING: text}}},
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "answer"),
+    [
+        ("GET", "/v1/models", None, 200, {"models": ["churn-model"]}),
+        ("GET", CHURN, None, 200, {"name": "churn-model", "ready": True}),
+        ("POST", f"{CHURN}:predict", ROW, 200, {"predictions": [1, 0]}),
+        ("GET", "/v2/health/ready", None, 200, {"ready": True}),
+        ("GET", f"{CHURN}/metadata", None, 404, {"detail": "Not Found"}),
+        ("GET", "/v2/models/churn-model/versions/1", None, 501, None),
+        ("POST", f"{CHURN}:predict", {"instances": [[1]]}, 500, None),
+        ("POST", f"{CHURN}:predict", b"nonsense", 400, None),
+        ("POST", "/v2/models/churn-model/infer", ROW, 422, None),
+        ("POST", "/v1/models/nope:predict", ROW, 404, None),
+    ],
+)
+def test_protocols(
+    models: Models, method: str, path: str, body: Any, status: int, answer: Any
+) -> None:
+    got = models.ask(method, path, body, Host="churn-model-predictor.models")
+    assert got.status_code == status
+    if answer is not None:
+        assert got.json() == answer
+
+
+def test_the_second_protocol_infers(models: Models) -> None:
+    body = models.ask("POST", "/v2/models/churn-model/infer", TENSOR).json()
+    assert body["outputs"] == [
+        {"name": "output-0", "shape": [1], "datatype": "INT64", "parameters": None, "data": [1]}
+    ]
+
+
+def test_a_server_of_one_protocol_has_no_other(models: Models) -> None:
+    model = {"modelFormat": {"name": "sklearn"}, "protocolVersion": "v2"}
+    models.change("churn-model", model=model)
+    answer = models.ask("GET", CHURN)
+    models.change("churn-model", model={**model, "protocolVersion": "v1"})
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Not Found"})
+
+
+def test_the_host_names_the_model(models: Models) -> None:
+    host = "ranker-models.models.mlops-platform.com"
+    assert models.ask("GET", "/v1/models", Host=host).json() == {"models": ["ranker"]}
+    assert models.ask("GET", "/v1/models/other").status_code == 404
+
+
+def test_a_failure_in_the_model_leaves_its_traceback(models: Models) -> None:
+    answer = models.ask("POST", f"{CHURN}:predict", {"instances": [[1, 2, 3]]})
+    assert answer.json() == {
+        "error": "X has 3 features, but LogisticRegression is expecting 4 features as input."
+    }
+    names = models.inside.ready("isvc.churn-model-predictor", "models")
+    logs = [models.inside.log(name, namespace="models") for name in names]
+    assert sum("kserve.errors.InferenceError: X has 3 features" in log for log in logs) == 1
+    assert all("Traceback (most recent call last):" in log for log in logs if "X has 3" in log)
+
+
+def test_traffic_is_split_and_only_the_canary_fails(models: Models) -> None:
+    canary = models.inside.ready("ranker-predictor-00002", "models")[0]
+    models.annotate(canary, [{"path": "/v1", "exception": "IndexError", "message": "out of range"}])
+    statuses = [models.predict("ranker").status_code for _ in range(100)]
+    models.annotate(canary, None)
+    assert (statuses.count(200), statuses.count(500)) == (90, 10)
+    log = models.inside.log(canary, namespace="models")
+    assert log.count("IndexError: out of range") == 10
+
+
+def test_no_endpoint(models: Models) -> None:
+    path = "/apis/apps/v1/namespaces/models/deployments/churn-model-predictor"
+    models.inside.kubernetes("PATCH", path, {"spec": {"replicas": 0}})
+    until(lambda: models.predict().status_code == 503, SECONDS, "no endpoint is left")
+    assert models.predict().text == "no healthy upstream"
+    models.inside.kubernetes("PATCH", path, {"spec": {"replicas": 2}})
+    models.inside.until_ready("isvc.churn-model-predictor", 2, "models")
+    until(lambda: models.predict().status_code == 200, SECONDS, "the model is back")
+
+
+def test_a_model_that_is_too_slow(models: Models) -> None:
+    models.change("churn-model", timeout=1)
+    models.inside.verb(models.server, "slow", seconds=5, path=CHURN)
+    answer = models.predict()
+    models.change("churn-model", timeout=60)
+    assert (answer.status_code, answer.text) == (504, "upstream request timeout")
+
+
+def test_from_zero_the_first_request_waits_for_a_pod(models: Models) -> None:
+    path = "/apis/apps/v1/namespaces/models/deployments/ranker-predictor-00001-deployment"
+    models.inside.kubernetes("PATCH", path, {"spec": {"replicas": 0}})
+    models.inside.until_ready("ranker-predictor-00001", 0, "models")
+    assert [models.predict("ranker").status_code for _ in range(3)] == [200] * 3
+    assert models.inside.kubernetes("GET", path)["spec"]["replicas"] == 1
+
+
+def test_requests_queue_before_a_container_that_takes_one(models: Models) -> None:
+    models.change("ranker", containerConcurrency=1)
+    models.inside.verb(models.server, "slow", seconds=0.0, path="/")
+    first = models.inside.ready("ranker-predictor-00001", "models")[0]
+    slots = models.server._slots
+    models.predict("ranker")
+    uids = {
+        pod["metadata"]["uid"] for pod in models.inside.pods("ranker-predictor-00001", "models")
+    }
+    assert uids & set(slots), first
+    slot = slots[(uids & set(slots)).pop()]
+    models.inside.run(slot.acquire())
+    with ThreadPoolExecutor(1) as threads:
+        waiting = [threads.submit(models.predict, "ranker") for _ in range(2)]
+        until(lambda: bool(slot._waiters), SECONDS, "a request waits in front of the container")
+        models.inside.run(released(slot))
+        assert {one.result().status_code for one in waiting} == {200}
+    models.change("ranker", containerConcurrency=0)
+
+
+async def released(slot: Any) -> None:
+    slot.release()
+
+
+def test_the_batcher_waits_for_company(models: Models) -> None:
+    models.change("churn-model", batcher={"maxBatchSize": 32, "maxLatency": 300})
+    began = time.monotonic()
+    models.predict()
+    alone = time.monotonic() - began
+    models.change("churn-model", batcher=None)
+    assert alone >= 0.3
+
+
+def test_series_are_by_model(models: Models) -> None:
+    models.predict()
+    models.predict("ranker")
+    apps = {one.labels["app"] for one in models.server.collect()}
+    assert {"churn-model", "ranker"} <= apps
