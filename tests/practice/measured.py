@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from runbook_lib.practice.metrics.samples import Sample
+
+
+def listed(path: Path, heading: str) -> set[str]:
+    """Every name in code marks under a heading of a document."""
+    section = re.split(rf"(?m)^## {heading}$", path.read_text())[1].split("\n## ")[0]
+    return set(re.findall(r"`(\w+)`", section))
 
 
 class Settable:

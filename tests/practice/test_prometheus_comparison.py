@@ -14,6 +14,7 @@ import pytest
 from runbook_lib.practice.metrics import real, remote_write
 from runbook_lib.practice.metrics.promql.engine import Answer, instant, over_range
 from runbook_lib.practice.metrics.promql.values import QueryError, Series
+from runbook_lib.practice.metrics.rules import all_rules, loaded
 from runbook_lib.practice.metrics.samples import STALE, Sample, is_stale, key_of, milliseconds
 from runbook_lib.practice.metrics.store import SeriesStore
 
@@ -149,7 +150,8 @@ FUNCTIONS = [
     "histogram_quantile(0.5, latency_seconds_bucket)",
     "rate(latency_seconds_sum[5m]) / rate(latency_seconds_count[5m])",
 ]
-QUERIES = [*SELECTORS, *RANGES, *AGGREGATIONS, *OPERATORS, *FUNCTIONS]
+RULES = [rule.query for rule in all_rules(loaded()) if rule.query != "vector(1)"]
+QUERIES = [*RULES, *SELECTORS, *RANGES, *AGGREGATIONS, *OPERATORS, *FUNCTIONS]
 REFUSED = [
     "rate(http_requests_total)",
     "nosuch(http_requests_total)",
@@ -196,6 +198,80 @@ def _samples(step: int, chance: random.Random, counts: dict[Any, float]) -> Iter
         yield Sample("latency_seconds_count", {"app": app}, seen)
 
 
+def _incident(step: int) -> Iterator[Sample]:
+    """What the rules look at, so that nearly every one of them has an answer at the end."""
+    late = step > 150
+    pod = {"namespace": "shop", "pod": "api-1", "container": "api"}
+    node, place = {"node": "n1"}, {"namespace": "shop", "pod": "api-1"}
+    root = {"instance": "10.0.0.1:9100", **node, "mountpoint": "/", "fstype": "xfs"}
+    hpa = {"namespace": "shop", "horizontalpodautoscaler": "api"}
+    for name, labels, value in (
+        ("up", {"job": "kubelet", "instance": "n1"}, not late),
+        ("kube_pod_info", {**place, **node, "uid": "u"}, 1),
+        ("kube_pod_status_phase", {**place, "phase": "Pending"}, late),
+        ("kube_pod_status_phase", {**place, "phase": "Running"}, 1),
+        ("kube_pod_status_reason", {**place, "reason": "Evicted"}, late),
+        ("kube_deployment_spec_replicas", {"namespace": "shop", "deployment": "api"}, 2),
+        (
+            "kube_deployment_status_replicas_available",
+            {"namespace": "shop", "deployment": "api"},
+            1,
+        ),
+        ("kube_statefulset_replicas", {"namespace": "shop", "statefulset": "redis"}, 2),
+        (
+            "kube_statefulset_status_replicas_ready",
+            {"namespace": "shop", "statefulset": "redis"},
+            1,
+        ),
+        ("kube_horizontalpodautoscaler_status_current_replicas", hpa, 5),
+        ("kube_horizontalpodautoscaler_spec_max_replicas", hpa, 5),
+        ("container_cpu_cfs_periods_total", pod, step * 150),
+        ("container_cpu_cfs_throttled_periods_total", pod, step * 70),
+        (
+            "kube_node_status_condition",
+            {**node, "condition": "Ready", "status": "true"},
+            step % 7 > 3,
+        ),
+        (
+            "kube_node_status_condition",
+            {**node, "condition": "DiskPressure", "status": "true"},
+            late,
+        ),
+        (
+            "kube_node_spec_taint",
+            {**node, "key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"},
+            1,
+        ),
+        ("kube_node_status_capacity", {**node, "resource": "pods"}, 1),
+        ("node_filesystem_avail_bytes", root, 9e9 - 36e6 * step),
+        ("node_filesystem_size_bytes", root, 80e9),
+        ("node_filesystem_files", root, 1e6),
+        ("node_filesystem_files_free", root, 1e4),
+        ("node_memory_MemAvailable_bytes", node, 1e9),
+        ("node_memory_MemTotal_bytes", node, 16e9),
+        ("pg_up", {"instance": "rds"}, 0),
+        ("pg_stat_activity_count", {"instance": "rds", "state": "idle"}, 20 + step / 12),
+        ("pg_stat_activity_max_tx_duration", {"instance": "rds", "state": "active"}, step * 9),
+        ("pg_stat_database_numbackends", {"instance": "rds", "datname": "mlflow"}, 39),
+        ("pg_stat_database_deadlocks", {"instance": "rds", "datname": "mlflow"}, step * 2),
+        ("pg_settings_max_connections", {"instance": "rds"}, 40),
+        ("redis_up", {"instance": "r"}, 0),
+        ("redis_evicted_keys_total", {"instance": "r"}, step * 3),
+    ):
+        yield Sample(name, labels, float(value))
+    if late:
+        waiting = "kube_pod_container_status_waiting_reason"
+        yield Sample(waiting, {**pod, "reason": "CrashLoopBackOff"}, 1)
+    for name, labels in (
+        ("http_request_duration_seconds_bucket", {"app": "platform-api"}),
+        ("http_request_duration_seconds_bucket", {"app": "feast-feature-server"}),
+        ("request_predict_seconds_bucket", {"model_name": "churn-model"}),
+        ("revision_app_request_latencies_bucket", {"revision_name": "recommender-00002"}),
+    ):
+        for bound, share in (("0.1", 1), ("0.5", 2), ("2.5", 5), ("500", 6), ("+Inf", 6)):
+            yield Sample(name, {**labels, "le": bound}, step * share)
+
+
 @pytest.fixture(scope="module")
 def store() -> SeriesStore:
     filled, chance, counts = SeriesStore(), random.Random(7), dict[Any, float]()
@@ -203,6 +279,7 @@ def store() -> SeriesStore:
         # Scrapes are never quite on time.
         at = milliseconds(BEGAN + step * 15) + (chance.randrange(-400, 400) if step % 4 else 0)
         filled.record(at, "test", list(_samples(step, chance, counts)), {"job": "test"})
+        filled.record(at, "incident", list(_incident(step)), {"job": "incident"})
     return filled
 
 
@@ -304,6 +381,8 @@ def test_the_same_refusals(store: SeriesStore, prometheus: httpx.Client, query: 
 
 
 def test_enough_is_compared(store: SeriesStore) -> None:
+    answered = [query for query in RULES if instant(store, query, milliseconds(END)).result]
+    assert len(answered) >= len(RULES) - 2, set(RULES) - set(answered)
     ended = [one for one in store.select([], 0, milliseconds(END)) if one.labels["job"] == "test"]
     assert any(is_stale(value) for one in ended for value in one.values) and STALE != STALE
     print(f"{len(set(QUERIES))} queries compared at {len(MOMENTS)} moments and over a range")

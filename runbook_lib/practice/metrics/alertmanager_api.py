@@ -242,15 +242,15 @@ class AlertmanagerApi(Server):
 
 
 async def _send(session: ClientSession, notice: Notice, busy: set[tuple[str, str]]) -> None:
-    """POST it, which is busy until then."""
+    """One at a time for a receiver and a group."""
     try:
-        await _send_or_retry(session, notice)
+        await deliver(session, notice)
     finally:
         busy.discard(notice.key)
 
 
-async def _send_or_retry(session: ClientSession, notice: Notice) -> None:
-    """5xx and network errors are tried again for a while, anything else is not."""
+async def deliver(session: ClientSession, notice: Notice) -> None:
+    """POST a notice; 5xx and network errors are tried again for a while, anything else is not."""
     import aiohttp
 
     pause = 0.2
