@@ -198,7 +198,7 @@ def test_slow_statements_hold_slots(hosted: Hosted, database: Database) -> None:
         as_role(database, "platform_api")
 
 
-@pytest.mark.parametrize("table", ["metrics", "tags"])
+@pytest.mark.parametrize("table", ["metrics", pytest.param("tags", marks=pytest.mark.slow)])
 def test_missing_index_is_scanned(hosted: Hosted, database: Database, table: str) -> None:
     hosted.do("missing_index", table=table)
     counted = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = %s"
@@ -250,7 +250,6 @@ def test_changed_password_leaves_secrets_stale(hosted: Hosted, database: Databas
     hosted.do("password_changed", role="mlflow")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         as_role(database, "mlflow")
-    until(lambda: "password" in database.pools.errors.get("mlflow", ""), 10, "pods are refused")
     new = database.password_of("mlflow")
     connect(database, user="mlflow", password=new).close()
     assert new in database.secrets()

@@ -1,0 +1,96 @@
+"""What the healthy Redis holds: Feast's features of 200 customers, and the API's cache."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.practice.redis import features
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+PROJECT = "mlops_platform"
+JOIN_KEY = "customer_id"
+CUSTOMERS = tuple(str(number) for number in range(100, 300))
+# The features of each view, by name.
+VIEWS = {
+    "customer_features": ("total_purchases", "avg_order_value", "last_login"),
+    "customer_profile": ("loyalty_tier", "age"),
+}
+# Feast keeps database 0, the platform API's cache is in 1.
+CACHE_DATABASE = 1
+CACHED = 2000
+CACHED_BYTES = 4096
+READS = 5
+FRESH = datetime.timedelta(minutes=10)
+
+
+def key_of(customer: str) -> bytes:
+    return features.entity_key(PROJECT, [JOIN_KEY], [customer])
+
+
+def fields_of(view: str) -> list[bytes]:
+    """What Feast asks a customer's hash for, the timestamp last."""
+    named = [features.feature_field(view, feature) for feature in VIEWS[view]]
+    return [*named, features.timestamp_field(view)]
+
+
+def values_of(customer: str, now: datetime.datetime) -> dict[str, features.Value]:
+    """A customer's features, the same each time but for the login."""
+    chance = random.Random(customer)
+    return {
+        "total_purchases": chance.randint(0, 120),
+        "avg_order_value": round(chance.uniform(5, 250), 2),
+        "last_login": now - datetime.timedelta(hours=chance.randint(1, 400)),
+        "loyalty_tier": chance.choice(("bronze", "silver", "gold")),
+        "age": chance.randint(18, 90),
+    }
+
+
+async def fill(feast: Redis, cache: Redis) -> None:
+    """Write everything, as if materialized ten minutes ago, and read it a few times."""
+    now = datetime.datetime.now(datetime.UTC)
+    pipe = feast.pipeline(transaction=False)
+    for customer in CUSTOMERS:
+        values = values_of(customer, now)
+        hashed: dict[Any, Any] = {}
+        for view, names in VIEWS.items():
+            for name in names:
+                hashed[features.feature_field(view, name)] = features.encode_value(values[name])
+            hashed[features.timestamp_field(view)] = features.encode_timestamp(now - FRESH)
+        pipe.hset(key_of(customer), mapping=hashed)
+    await pipe.execute()
+    page = ("{" + '"id": "churn-model", ' * CACHED_BYTES)[:CACHED_BYTES]
+    pages = cache.pipeline(transaction=False)
+    for number in range(CACHED):
+        pages.set(f"platform-api:predictions:{number}", page)
+    await pages.execute()
+    await feast.config_resetstat()
+    for _ in range(READS):
+        pipe = feast.pipeline(transaction=False)
+        for customer in CUSTOMERS:
+            pipe.hmget(key_of(customer), fields_of("customer_features"))
+        await pipe.execute()
+    # So that a killed server has something to come back with.
+    await feast.save()
+    await feast.slowlog_reset()
+
+
+async def change(feast: Redis, state: str, view: str, customers: list[str], age: int) -> None:
+    """A view's features of some customers become stale (by `age` seconds), absent or null."""
+    then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
+    *values, timestamp = fields_of(view)
+    pipe = feast.pipeline(transaction=False)
+    for customer in customers:
+        key = key_of(customer)
+        match state:
+            case "stale":
+                pipe.hset(key, timestamp, features.encode_timestamp(then))
+            case "absent":
+                pipe.hdel(key, *values, timestamp)
+            case "null":
+                nulls: dict[Any, Any] = dict.fromkeys(values, features.encode_value(None))
+                pipe.hset(key, mapping=nulls)
+    await pipe.execute()
