@@ -71,10 +71,20 @@ class Practice:
 
     def raw(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """The status and the decoded body of a request as it is."""
+        answer = self.request(method, path, body, **headers)
+        is_json = "json" in answer.headers.get("Content-Type", "")
+        found = json.loads(answer.data) if is_json and answer.data else answer.data.decode()
+        return answer.status, found
+
+    def text(self, method: str, path: str) -> str:
+        answered: str = self.request(method, path).data.decode()
+        return answered
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
         import urllib3
 
         with urllib3.PoolManager(ca_certs=str(self.api.ca_file), retries=False) as pool:
-            answer = pool.request(
+            return pool.request(
                 method,
                 self.api.url + path,
                 body=None if body is None else json.dumps(body).encode(),
@@ -84,10 +94,6 @@ class Practice:
                     **{name.replace("_", "-"): value for name, value in headers.items()},
                 },
             )
-            is_json = "json" in answer.headers.get("Content-Type", "")
-            return answer.status, json.loads(
-                answer.data
-            ) if is_json and answer.data else answer.data.decode()
 
     def kubectl(
         self, *words: str, token: str = "right-token", code: int = 0, typed: str = ""

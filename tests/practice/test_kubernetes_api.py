@@ -144,9 +144,10 @@ def test_messages_name_custom_kinds_in_full(practice: Any) -> None:
     assert status["message"] == 'inferenceservices.serving.kserve.io "nope" not found'
 
 
-def test_protobuf_is_refused(practice: Any) -> None:
-    kind = "application/vnd.kubernetes.protobuf"
-    assert practice.raw("POST", f"{SHOP}/secrets", {}, Content_Type=kind)[0] == 415
+def test_what_cannot_be_read_is_refused(practice: Any) -> None:
+    for kind, code in (("application/vnd.kubernetes.protobuf", 400), ("application/cbor", 415)):
+        assert practice.raw("POST", f"{SHOP}/secrets", {}, Content_Type=kind)[0] == code
+    assert practice.raw("GET", f"{SHOP}/pods", Accept="application/cbor")[0] == 406
 
 
 def test_a_body_of_the_wrong_shape_is_invalid(practice: Any) -> None:

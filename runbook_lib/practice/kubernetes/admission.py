@@ -91,18 +91,52 @@ def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object
             new["status"] = old["status"]
     meta |= {field: before[field] for field in _SYSTEM if field in before}
     new |= {"apiVersion": kind.api_version, "kind": kind.kind}
-    if kind.kind in ("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"):
-        _immutable(kind, old, new, "spec.selector")
+    for path in () if kind.custom else _IMMUTABLE.get(kind.kind, "").split():
+        if dig(old, path) is not None:
+            _immutable(kind, old, new, path)
     if kind.kind in ("ConfigMap", "Secret") and old.get("immutable"):
         _immutable(kind, old, new, "data")
-    if kind.kind == "Pod" and dig(old, "spec.nodeName"):
-        _immutable(kind, old, new, "spec.nodeName")
+    if kind.kind == "Pod" and _fixed_part(old) != _fixed_part(new):
+        text = "Forbidden: pod updates may not change fields other than " + _POD_MAY_CHANGE
+        raise invalid(kind, before["name"], [("FieldValueForbidden", text, "spec")])
     return new
+
+
+_IMMUTABLE = {
+    "Deployment": "spec.selector",
+    "ReplicaSet": "spec.selector",
+    "DaemonSet": "spec.selector",
+    "StatefulSet": "spec.selector spec.serviceName spec.podManagementPolicy "
+    "spec.volumeClaimTemplates",
+    "Job": "spec.selector spec.template spec.completions",
+    "Service": "spec.clusterIP",
+    "Secret": "type",
+    "PersistentVolumeClaim": "spec.volumeName spec.storageClassName spec.accessModes",
+    "RoleBinding": "roleRef",
+    "ClusterRoleBinding": "roleRef",
+}
+_POD_MAY_CHANGE = (
+    "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
+    "`spec.tolerations` (only additions to existing tolerations),"
+    "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)"
+)
+
+
+def _fixed_part(pod: Object) -> Object:
+    """The spec of a pod without what an update may change."""
+    spec: Object = copy_of(pod.get("spec") or {})
+    for field in ("activeDeadlineSeconds", "tolerations"):
+        spec.pop(field, None)
+    drop_nulls(spec)
+    for container in (spec.get("containers") or []) + (spec.get("initContainers") or []):
+        container.pop("image", None)
+    return spec
 
 
 def _immutable(kind: Kind, old: Object, new: Object, path: str) -> None:
     if dig(new, path) != dig(old, path):
-        text = f"Invalid value: {json.dumps(dig(new, path))}: field is immutable"
+        said = "cannot change roleRef" if path == "roleRef" else "field is immutable"
+        text = f"Invalid value: {json.dumps(dig(new, path))}: {said}"
         raise invalid(kind, old["metadata"]["name"], [("FieldValueInvalid", text, path)])
 
 
@@ -256,11 +290,11 @@ def is_validated(kind: Kind) -> bool:
     return not kind.custom and kind.kind not in ("Node", "Event", "Lease", "Namespace")
 
 
-def validate(kind: Kind, obj: Object, *, strict: bool) -> None:
+def validate(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
     """Refuse, with 400 or 422, what the official client's model of the kind refuses.
 
-    Unknown fields are dropped, or with `strict` refused; a number given for a quantity becomes
-    text; as the real API server has it. Kinds without a model are not looked at.
+    Unknown fields are dropped and returned, or with `strict` refused; a number given for a
+    quantity becomes text. Kinds without a model are not looked at.
     """
     # Slow to import (a second), so only once a client writes.
     from kubernetes.client import models
@@ -268,16 +302,19 @@ def validate(kind: Kind, obj: Object, *, strict: bool) -> None:
 
     name = kind.version.capitalize() + kind.kind
     model = getattr(models, name, None) or getattr(models, "Core" + name, None)
+    dropped: list[str] = []
     if model is None:
-        return
+        return dropped
     for _ in range(2):  # a second look, once what can be mended is mended
         try:
             model.model_validate({k: v for k, v in obj.items() if k not in ("status", "metadata")})
-            return
+            break
         except ValidationError as failure:
             errors = failure.errors()
         if left := [error for error in errors if not _mend(obj, error, strict=strict)]:
             raise _refusal(kind, obj, left)
+        dropped += [_path(error) for error in errors if error["type"] == "extra_forbidden"]
+    return dropped
 
 
 def _mend(obj: Object, error: Any, *, strict: bool) -> bool:
@@ -298,24 +335,25 @@ def _mend(obj: Object, error: Any, *, strict: bool) -> bool:
     return False
 
 
-def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
-    def path(error: Any) -> str:
-        text = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in error["loc"])
-        return text.lstrip(".")
+def _path(error: Any) -> str:
+    text = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in error["loc"])
+    return text.lstrip(".")
 
+
+def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
     def shown(error: Any) -> str:
         return json.dumps(error["input"], default=str)
 
-    unknown = [f'unknown field "{path(e)}"' for e in errors if e["type"] == "extra_forbidden"]
+    unknown = [f'unknown field "{_path(e)}"' for e in errors if e["type"] == "extra_forbidden"]
     if unknown:
         return bad_request(
             f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
             f"strict decoding error: {', '.join(unknown)}"
         )
     causes = [
-        ("FieldValueRequired", "Required value", path(e))
+        ("FieldValueRequired", "Required value", _path(e))
         if e["type"] == "missing" or e["input"] is None
-        else ("FieldValueInvalid", f"Invalid value: {shown(e)}: {e['msg']}", path(e))
+        else ("FieldValueInvalid", f"Invalid value: {shown(e)}: {e['msg']}", _path(e))
         for e in errors
     ]
     return invalid(kind, obj["metadata"].get("name", ""), causes)

@@ -1,13 +1,13 @@
-"""Server-side apply: who owns which field, conflicts, and fields that were given up.
+"""Who owns which field: managedFields of every write, and server-side apply.
 
-Only appliers own fields here: other writes leave no entry in managedFields.
-Source: the FieldsV1 form of the Kubernetes API.
+A set of fields is a set of paths; a step of a path is `f:NAME`, `k:{KEYS}` for an element of a
+list that merges by key, or `.` for that element itself. Controllers leave no entry.
+Source: the FieldsV1 form of the Kubernetes API, and "Server-Side Apply" of its documentation.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from runbook_lib.practice.kubernetes.errors import ApiError
@@ -16,128 +16,236 @@ from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object, copy_of, stamp
 
 Path = tuple[str, ...]
+_BEFORE = "before-first-apply"  # owns what was there without owners
+_UNOWNED = frozenset(
+    {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"}
+    | {"deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "selfLink"}
+)
 
 
-def merged(kind: Kind, old: Object | None, body: Object, manager: str, *, force: bool) -> Object:
+def applied(kind: Kind, old: Object | None, body: Object, manager: str, *, force: bool) -> Object:
     """The object after `manager` applied `body`; 409 where others own other values."""
     body = copy_of(body)
     body["metadata"].pop("managedFields", None)
-    mine = fields_v1(_owned_part(body))
-    entries = copy_of((old or {}).get("metadata", {}).get("managedFields") or [])
-    others = [entry for entry in entries if entry["manager"] != manager]
-    before: Object = copy_of(old) if old is not None else {}
-    _settle_conflicts(kind, before, body, mine, others, force=force)
-    kept = {path for entry in others for path in leaves(entry["fieldsV1"])} | set(leaves(mine))
-    for entry in entries:
-        if entry["manager"] == manager:
-            for path in leaves(entry["fieldsV1"]):
-                if path not in kept:
-                    _drop(before, path)
+    mine, before = owned(kind, body), copy_of(old or {})
+    others: list[Object] = []
+    former: set[Path] = set()
+    if old is not None and not _entries(before):
+        _record(before, [], kind, owned(kind, old), manager=_BEFORE, operation="Update")
+    for entry in _entries(before):
+        if (entry["manager"], entry["operation"]) == (manager, "Apply"):
+            former = paths(entry["fieldsV1"])
+        else:
+            others.append(entry)
+    conflicts = [
+        (path, entry)
+        for entry in others
+        for path in sorted(paths(entry["fieldsV1"]) & mine)
+        if path[-1] != "." and _value(before, path) != _value(body, path)
+    ]
+    if conflicts and not force:
+        raise _conflict(kind, body, conflicts)
+    for path, entry in conflicts:
+        entry["fieldsV1"] = tree(paths(entry["fieldsV1"]) - {path})
+    kept = mine.union(*(paths(entry["fieldsV1"]) for entry in others))
+    held = {path[:end] for path in kept for end in range(1, len(path) + 1)}
+    for path in former - kept:
+        _drop(before, path, held)
     merge = merge_patch if kind.custom else strategic_merge
     result: Object = merge(before, body)
-    entry = {
-        "manager": manager,
-        "operation": "Apply",
-        "apiVersion": kind.api_version,
-        "time": stamp(),
-        "fieldsType": "FieldsV1",
-        "fieldsV1": mine,
-    }
-    result["metadata"]["managedFields"] = [*others, entry]
+    _record(result, others, kind, mine, manager=manager, operation="Apply")
     return result
 
 
-def _owned_part(body: Object) -> Object:
-    part = {k: v for k, v in body.items() if k not in ("apiVersion", "kind", "metadata")}
-    identity = ("name", "namespace", "uid", "resourceVersion")
-    meta = {key: value for key, value in body["metadata"].items() if key not in identity}
-    return {**part, "metadata": meta} if meta else part
+def written(kind: Kind, old: Object | None, new: Object, manager: str, subresource: str) -> None:
+    """Note in `new` that `manager` set what differs from `old`; from others it is taken."""
+    entries = copy_of(_entries(old or {}))
+    before = owned(kind, old) if old else set()
+    after = owned(kind, new)
+    changed = {path for path in after if path not in before or _differs(path, old, new)}
+    mine: set[Path] = set()
+    others = []
+    for entry in entries:
+        same = (entry["manager"], entry["operation"]) == (manager, "Update")
+        if same and entry.get("subresource", "") == subresource:
+            mine = paths(entry["fieldsV1"]) & after
+        else:
+            entry["fieldsV1"] = tree((paths(entry["fieldsV1"]) & after) - (changed & before))
+            others.append(entry)
+    if not changed and not mine:
+        new["metadata"]["managedFields"] = others
+    else:
+        _record(
+            new,
+            others,
+            kind,
+            mine | changed,
+            manager=manager,
+            operation="Update",
+            subresource=subresource,
+            at=None if changed else next(e["time"] for e in entries if e["manager"] == manager),
+        )
+    if not new["metadata"]["managedFields"]:
+        del new["metadata"]["managedFields"]
 
 
-def fields_v1(value: Any, field: str = "") -> dict[str, Any]:
-    """The set of fields of a value, as managedFields notes it."""
-    if isinstance(value, dict):
-        return {f"f:{key}": fields_v1(item, key) for key, item in value.items()}
-    if isinstance(value, list) and field in MERGE_KEYS:
-        keyed = {}
-        for item in value:
-            key = next((k for k in MERGE_KEYS[field] if isinstance(item, dict) and k in item), None)
-            if key is None:
-                return {}
-            keyed[f"k:{json.dumps({key: item[key]})}"] = {".": {}, **fields_v1(item)}
-        return keyed
-    return {}
+def _entries(obj: Object) -> list[Object]:
+    return (obj.get("metadata") or {}).get("managedFields") or []
 
 
-def leaves(fields: dict[str, Any], path: Path = ()) -> Iterator[Path]:
-    inner = {step: below for step, below in fields.items() if step != "."}
-    if not inner:
-        yield path
-    for step, below in inner.items():
-        yield from leaves(below, (*path, step))
-
-
-def _settle_conflicts(
-    kind: Kind,
-    old: Object,
-    body: Object,
-    mine: dict[str, Any],
+def _record(
+    obj: Object,
     others: list[Object],
+    kind: Kind,
+    mine: set[Path],
     *,
-    force: bool,
+    manager: str,
+    operation: str,
+    subresource: str = "",
+    at: str | None = None,
 ) -> None:
-    wanted = set(leaves(mine))
-    causes = []
-    for entry in others:
-        for path in set(leaves(entry["fieldsV1"])) & wanted:
-            if _value(old, path) == _value(body, path):
+    entry = {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": kind.api_version,
+        "time": at or stamp(),
+        "fieldsType": "FieldsV1",
+        "fieldsV1": tree(mine),
+        **({"subresource": subresource} if subresource else {}),
+    }
+    left = [other for other in others if other["fieldsV1"]]
+    obj["metadata"]["managedFields"] = [*left, *([entry] if mine else [])]
+
+
+def owned(kind: Kind, obj: Object) -> set[Path]:
+    """All fields of an object that somebody can own."""
+    found: set[Path] = set()
+    for name, value in obj.items():
+        if name == "metadata":
+            for inner, item in value.items():
+                if inner not in _UNOWNED:
+                    _add(found, ("f:metadata", f"f:{inner}"), item, inner, keyed=True)
+        elif name not in ("apiVersion", "kind"):
+            _add(found, (f"f:{name}",), value, name, keyed=not kind.custom)
+    return found
+
+
+def _add(found: set[Path], path: Path, value: Any, field: str, *, keyed: bool) -> None:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            _add(found, (*path, f"f:{name}"), item, name, keyed=keyed)
+    elif isinstance(value, list) and value and keyed and field in MERGE_KEYS:
+        for item in value:
+            step = _key(field, item)
+            if step is None:
+                found.add(path)
                 continue
-            if force:
-                _forget(entry["fieldsV1"], path)
-            else:
-                dotted = "".join("." + step[2:] for step in path)
-                causes.append(
-                    {
-                        "reason": "FieldManagerConflict",
-                        "message": f'conflict with "{entry["manager"]}"',
-                        "field": dotted,
-                    }
-                )
-    if causes:
-        number = f"{len(causes)} conflict{'s' if len(causes) > 1 else ''}"
-        text = ", ".join(f"{cause['message']}: {cause['field']}" for cause in causes)
-        details = {"name": body["metadata"]["name"], "kind": kind.plural, "causes": causes}
-        raise ApiError(409, "Conflict", f"Apply failed with {number}: {text}", details)
+            found.add((*path, step, "."))
+            _add(found, (*path, step), item, "", keyed=keyed)
+    else:
+        found.add(path)
+
+
+def _key(field: str, item: Any) -> str | None:
+    """How an element is told apart from the others of its list."""
+    if not isinstance(item, dict):
+        return None
+    name = next((name for name in MERGE_KEYS[field] if name in item), None)
+    if name is None:
+        return None
+    key = {name: item[name]}
+    if field == "ports":
+        key["protocol"] = item.get("protocol", "TCP")
+    return f"k:{json.dumps(key, separators=(',', ':'), sort_keys=True)}"
+
+
+def tree(fields: set[Path]) -> dict[str, Any]:
+    """FieldsV1 of a set of paths."""
+    root: dict[str, Any] = {}
+    for path in sorted(fields):
+        node = root
+        for step in path:
+            node = node.setdefault(step, {})
+    return root
+
+
+def paths(fields: dict[str, Any], path: Path = ()) -> set[Path]:
+    """The set of paths that FieldsV1 stands for."""
+    if not fields:
+        return {path} if path else set()
+    return set().union(*(paths(below, (*path, step)) for step, below in fields.items()))
+
+
+def _conflict(kind: Kind, body: Object, conflicts: list[tuple[Path, Object]]) -> ApiError:
+    causes = [
+        {
+            "reason": "FieldManagerConflict",
+            "message": f'conflict with "{entry["manager"]}"' + _how(entry),
+            "field": _dotted(path),
+        }
+        for path, entry in conflicts
+    ]
+    number = f"{len(causes)} conflict{'s' if len(causes) > 1 else ''}"
+    if len({cause["message"] for cause in causes}) == 1:
+        fields = [cause["field"] for cause in causes]
+        listed = fields[0] if len(fields) == 1 else "".join(f"\n- {field}" for field in fields)
+        text = f"{causes[0]['message']}:{'' if len(fields) > 1 else ' '}{listed}"
+    else:
+        text = "conflicts with:" + "".join(f"\n- {c['message']}: {c['field']}" for c in causes)
+    details = {"name": body["metadata"]["name"], "kind": kind.plural, "causes": causes}
+    if kind.group:
+        details["group"] = kind.group
+    return ApiError(409, "Conflict", f"Apply failed with {number}: {text}", details)
+
+
+def _how(entry: Object) -> str:
+    if entry["operation"] != "Update":
+        return ""
+    part = f' with subresource "{entry["subresource"]}"' if "subresource" in entry else ""
+    return f"{part} using {entry['apiVersion']}"
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for step in path:
+        if step.startswith("f:"):
+            text += "." + step[2:]
+        elif step.startswith("k:"):
+            keys = json.loads(step[2:])
+            text += "[" + ",".join(f"{k}={json.dumps(v)}" for k, v in keys.items()) + "]"
+    return text
 
 
 def _step(value: Any, step: str) -> Any:
+    if step == ".":
+        return value
     if step.startswith("f:"):
         return value.get(step[2:]) if isinstance(value, dict) else None
     wanted = json.loads(step[2:])
-    items = value if isinstance(value, list) else []
-    return next((item for item in items if wanted.items() <= item.items()), None)
+    for item in value if isinstance(value, list) else []:
+        if wanted.items() <= {"protocol": "TCP", **item}.items():
+            return item
+    return None
 
 
-def _value(obj: Object, path: Path) -> Any:
+def _value(obj: Object | None, path: Path) -> Any:
     value: Any = obj
     for step in path:
         value = _step(value, step)
     return value
 
 
-def _drop(obj: Object, path: Path) -> None:
-    parent = _value(obj, path[:-1])
-    last = path[-1]
-    if isinstance(parent, dict):
+def _differs(path: Path, old: Object | None, new: Object) -> bool:
+    return path[-1] != "." and _value(old, path) != _value(new, path)
+
+
+def _drop(obj: Object, path: Path, held: set[Path]) -> None:
+    """Remove a field that was given up, with all above it in which nobody holds anything."""
+    end = next((end for end in range(1, len(path) + 1) if path[:end] not in held), 0)
+    if not end or path[end - 1] == ".":
+        return
+    parent, last = _value(obj, path[: end - 1]), path[end - 1]
+    if last.startswith("f:") and isinstance(parent, dict):
         parent.pop(last[2:], None)
-        # An element that holds nothing but its key went with its last field.
-        if path[-2:-1] and path[-2].startswith("k:") and parent == json.loads(path[-2][2:]):
-            _value(obj, path[:-2]).remove(parent)
-    elif isinstance(parent, list) and (item := _step(parent, last)) is not None:
-        parent.remove(item)
-
-
-def _forget(fields: dict[str, Any], path: Path) -> None:
-    for step in path[:-1]:
-        fields = fields[step]
-    fields.pop(path[-1], None)
+    elif isinstance(parent, list) and (element := _step(parent, last)) is not None:
+        parent.remove(element)

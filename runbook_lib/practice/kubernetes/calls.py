@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runbook_lib.practice.kubernetes import protobuf
@@ -29,9 +29,16 @@ class Call:
     method: str
     query: dict[str, str]
     accept: str
+    agent: str
     content_type: str
     raw: bytes
     user: User
+    warnings: list[str] = field(default_factory=list)  # sent to the client as headers
+
+    @property
+    def manager(self) -> str:
+        """Who owns the fields that this request sets."""
+        return self.query.get("fieldManager") or self.agent.partition("/")[0] or "unknown"
 
     @property
     def verb(self) -> str:
@@ -72,6 +79,10 @@ class Call:
     @property
     def wants_table(self) -> bool:
         return "as=Table" in self.accept
+
+    @property
+    def wants_metadata(self) -> bool:
+        return "as=PartialObjectMetadata" in self.accept
 
     def require_json(self) -> None:
         """406 where the client takes none of what we can send."""
@@ -116,12 +127,12 @@ class Call:
         for value in values:
             if value != "All":
                 text = f'Unsupported value: "{value}": supported values: "All"'
-                options_kind = self.kind.named("meta.k8s.io", self._options)
+                options_kind = self.kind.named("meta.k8s.io", self.options)
                 raise invalid(options_kind, "", [("FieldValueNotSupported", text, "dryRun")])
         return bool(values)
 
     @property
-    def _options(self) -> str:
+    def options(self) -> str:
         return {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(
             self.method, "DeleteOptions"
         )

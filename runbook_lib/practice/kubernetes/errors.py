@@ -60,6 +60,14 @@ def already_exists(kind: Kind, name: str) -> ApiError:
     return ApiError(409, "AlreadyExists", message, _about(kind, name))
 
 
+def forbidden(
+    kind: Kind, name: str, why: str, causes: list[dict[str, str]] | None = None
+) -> ApiError:
+    details = _about(kind, name) | ({"causes": causes} if causes else {})
+    message = f'{kind.qualified} "{name}" is forbidden: {why}'
+    return ApiError(403, "Forbidden", message, details)
+
+
 def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     why = why or (
         "the object has been modified; please apply your changes to the latest version and "

@@ -15,7 +15,7 @@ from runbook_lib.practice.kubernetes import tables
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
 from runbook_lib.practice.kubernetes.selectors import Test, field_selector, label_selector
-from runbook_lib.practice.kubernetes.store import Change, Object, Store, key_of
+from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of
 
 _WATCH_SECONDS = 1800.0
 _BOOKMARK_SECONDS = 60.0
@@ -26,9 +26,13 @@ def answer(body: bytes) -> web.Response:
 
 
 def item(call: Call, store: Store) -> web.Response:
+    require_known(call, store)
     obj = store.get(call.kind, call.namespace, call.name)
     if call.wants_table:
-        return web.json_response(tables.table(call, [obj], {}, store))
+        meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+        return web.json_response(tables.table(call, [obj], meta, store))
+    if call.wants_metadata:
+        return web.json_response(tables.partial(obj))
     call.require_json()
     return answer(store.encoded(call.kind, obj))
 
@@ -53,52 +57,106 @@ def selection(call: Call) -> Test:
     return selects
 
 
-def select(call: Call, store: Store) -> list[Object]:
-    """The selected objects in the order of their keys, as etcd keeps them."""
+def select(call: Call, store: Store, revision: int | None = None) -> list[Object]:
+    """The selected objects in the order of their keys, as etcd keeps them; now, or as of then."""
     selects = selection(call)
-    table = store.table(call.kind)
+    table = store.table(call.kind) if revision is None else store.at(call.kind, revision)
+    if table is None:
+        raise ApiError(410, "Expired", "The resourceVersion for the provided list is too old.")
     return [table[key] for key in sorted(table) if selects(table[key])]
 
 
+def require_known(call: Call, store: Store) -> int | None:
+    """The revision to list at, None for the present; 4xx or 504 where there is no such one."""
+    exactly, text = call.query.get("resourceVersionMatch"), call.query.get("resourceVersion", "")
+    if exactly is not None and exactly not in ("Exact", "NotOlderThan"):
+        why = f'Unsupported value: "{exactly}": supported values: "Exact", "NotOlderThan", ""'
+        raise _list_options(call, "FieldValueNotSupported", why, "resourceVersionMatch")
+    if exactly and not text:
+        why = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise _list_options(call, "FieldValueForbidden", why, "resourceVersionMatch")
+    if exactly == "Exact" and text == "0":
+        why = 'Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+        raise _list_options(call, "FieldValueForbidden", why, "resourceVersionMatch")
+    if text and not text.isdecimal():
+        why = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise _list_options(call, "FieldValueInvalid", why, "resourceVersion")
+    if text and int(text) > store.revision:
+        message = f"Too large resource version: {text}, current: {store.revision}"
+        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+        details = {"causes": [cause], "retryAfterSeconds": 1}
+        raise ApiError(504, "Timeout", f"Timeout: {message}", details)
+    return int(text) if exactly == "Exact" else None
+
+
+def _list_options(call: Call, reason: str, why: str, field: str) -> ApiError:
+    return invalid(call.kind.named("meta.k8s.io", "ListOptions"), "", [(reason, why, field)])
+
+
 def listing(call: Call, store: Store) -> web.Response:
-    found = select(call, store)
-    meta: dict[str, Any] = {"resourceVersion": str(store.revision)}
     if start := call.query.get("continue"):
-        after, meta["resourceVersion"] = _position(start)
-        found = [obj for obj in found if key_of(obj) > after]
+        if call.query.get("resourceVersion", "0") != "0":
+            raise bad_request("specifying resource version is not allowed when using continue")
+        after, revision = _position(start)
+        if store.at(call.kind, revision) is None:
+            raise _expired(store, after)
+        found = [obj for obj in select(call, store, revision) if key_of(obj) > after]
+    else:
+        exact = require_known(call, store)
+        revision = store.revision if exact is None else exact
+        found = select(call, store, exact)
+    meta: dict[str, Any] = {"resourceVersion": str(revision)}
     limit = call.number("limit") or 0
     if limit and len(found) > limit:
         rest, found = found[limit:], found[:limit]
-        meta["continue"] = _token(found[-1], meta["resourceVersion"])
+        meta["continue"] = _token(key_of(found[-1]), revision)
         if not (call.query.get("labelSelector") or call.query.get("fieldSelector")):
             meta["remainingItemCount"] = len(rest)
     if call.wants_table:
         return web.json_response(tables.table(call, found, meta, store))
-    call.require_json()
     kind = call.kind
     head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta}
+    if call.wants_metadata:
+        partial = [tables.partial(obj) for obj in found]
+        head |= {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+        return web.json_response({**head, "items": partial})
+    call.require_json()
     items = b",".join(store.encoded(kind, obj) for obj in found)
     return answer(json.dumps(head).encode()[:-1] + b',"items":[' + items + b"]}")
 
 
-def _token(last: Object, revision: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([*key_of(last), revision]).encode()).decode()
+def _expired(store: Store, after: Key) -> ApiError:
+    message = (
+        "The provided continue parameter is too old to display a consistent list result. You can "
+        "start a new list without the continue parameter, or use the continue token in this "
+        "response to retrieve the remainder of the results. Continuing with the provided token "
+        "results in an inconsistent list - objects that were created, modified, or deleted between "
+        "the time the first chunk was returned and now may show up in the list."
+    )
+    error = ApiError(410, "Expired", message)
+    error.status["metadata"] = {"continue": _token(after, store.revision)}
+    return error
 
 
-def _position(token: str) -> tuple[tuple[str, str], str]:
+def _token(after: Key, revision: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*after, revision]).encode()).decode()
+
+
+def _position(token: str) -> tuple[Key, int]:
     try:
         namespace, name, revision = json.loads(base64.urlsafe_b64decode(token))
-    except ValueError:
-        raise bad_request(f"continue key is not valid: {token[:40]!r}") from None
-    return (namespace, name), revision
+        return (str(namespace), str(name)), int(revision)
+    except (ValueError, TypeError):
+        raise bad_request("continue key is not valid: it was not made by this server") from None
 
 
 async def watch(call: Call, store: Store, request: web.Request) -> web.StreamResponse:
     """Stream the changes since a resource version; without one, all objects first."""
-    if "sendInitialEvents" in call.query:
-        text = "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature"
-        cause = ("FieldValueForbidden", f"{text} gate is enabled", "sendInitialEvents")
-        raise invalid(call.kind, "", [cause])
+    if "sendInitialEvents" in call.query and (
+        call.query.get("resourceVersionMatch") != "NotOlderThan"
+    ):
+        why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise _list_options(call, "FieldValueForbidden", why, "resourceVersionMatch")
     selects = selection(call)
     timeout = call.number("timeoutSeconds")
     end = time.monotonic() + (timeout or _WATCH_SECONDS)
@@ -113,10 +171,13 @@ async def _follow(
     call: Call, store: Store, stream: _Stream, selects: Test, seen: int, end: float
 ) -> None:
     await stream.open()
-    if not seen:
+    initial = call.flag("sendInitialEvents")
+    if not seen or initial:
         seen = store.revision
         for obj in select(call, store):
             await stream.send("ADDED", obj)
+        if initial:
+            await stream.bookmark(seen, {"k8s.io/initial-events-end": "true"})
     elif store.history and seen < store.history[0].revision - 1:
         oldest = store.history[0].revision
         gone = ApiError(410, "Expired", f"too old resource version: {seen} ({oldest})")
@@ -175,9 +236,11 @@ class _Stream:
         line = json.dumps({"type": type_, "object": obj}).encode() + b"\n"
         await self.response.write(line)
 
-    async def bookmark(self, revision: int) -> None:
+    async def bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> None:
         kind = self._call.kind
-        meta = {"resourceVersion": str(revision), "creationTimestamp": None}
+        meta: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if annotations:
+            meta["annotations"] = annotations
         await self.send(
             "BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta}
         )

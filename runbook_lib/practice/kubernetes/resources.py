@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -79,7 +79,9 @@ class Kind:
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ALL_VERBS
     custom: bool = False
-    columns: tuple[tuple[str, str, str], ...] = ()  # (name, type, JSON path) of custom kinds
+    # Of custom kinds: additionalPrinterColumns and openAPIV3Schema.
+    columns: tuple[dict[str, Any], ...] = field(default=(), hash=False, compare=False)
+    schema: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
     @property
     def api_version(self) -> str:
@@ -149,10 +151,8 @@ class Catalogue:
                         tuple(names.get("shortNames") or ()),
                         tuple(version.get("subresources") or ()),
                         custom=True,
-                        columns=tuple(
-                            (column["name"], column["type"], column["jsonPath"])
-                            for column in version.get("additionalPrinterColumns") or ()
-                        ),
+                        columns=tuple(version.get("additionalPrinterColumns") or ()),
+                        schema=(version.get("schema") or {}).get("openAPIV3Schema") or {},
                     )
                 )
 

@@ -7,15 +7,18 @@ served is refused with the Status that a real API server would send.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
 from runbook_lib.practice.kubernetes.admission import is_validated
 from runbook_lib.practice.kubernetes.audit import Audit, note_call
 from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.collector import Collector
 from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
 from runbook_lib.practice.kubernetes.identity import Identities, User
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
@@ -57,6 +60,7 @@ class Server:
         self._identities = identities
         self._authorizer = Authorizer(store)
         self._audit = audit
+        self._collector = Collector(store, kubelets)
         self.fault: dict[str, Any] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -182,6 +186,7 @@ class Server:
             method=request.method,
             query=dict(request.query),
             accept=request.headers.get("Accept", ""),
+            agent=request.headers.get("User-Agent", ""),
             content_type=request.content_type if request.can_read_body else "",
             raw=await request.read(),
             user=user,
@@ -192,7 +197,9 @@ class Server:
         if kind.namespaced and not call.namespace and call.method != "GET":
             raise not_allowed()
         if call.subresource:
-            return await subresources.answer(call, store, kubelets, self._identities, request)
+            return await subresources.answer(
+                call, store, kubelets, self._identities, self._collector, request
+            )
         if kind.verbs == ("create",):
             return web.json_response(review(call, self._authorizer), status=201)
         if "delete" not in kind.verbs:
@@ -203,8 +210,9 @@ class Server:
             return reads.item(call, store) if call.name else reads.listing(call, store)
         if call.method != "DELETE" and is_validated(kind):
             await asyncio.to_thread(writes.warm_up)
-        body, code = writes.answer(call, store, kubelets)
-        return web.json_response(body, status=code)
+        body, code = writes.answer(call, store, self._collector)
+        headers = CIMultiDict(("Warning", f"299 - {json.dumps(text)}") for text in call.warnings)
+        return web.json_response(body, status=code, headers=headers)
 
 
 def application(server: Server) -> web.Application:

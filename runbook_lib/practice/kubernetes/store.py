@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -79,6 +79,8 @@ class Store:
         self.admit: Callable[[Kind, Object], None] = lambda kind, obj: None
         self._tables: dict[tuple[str, str], dict[Key, Object]] = {}
         self._children: dict[str, dict[tuple[tuple[str, str], Key], None]] = {}
+        self._uids: dict[str, tuple[tuple[str, str], Key]] = {}
+        self._numbers: Counter[str] = Counter()  # of objects in each namespace
         self._encoded: dict[tuple[tuple[str, str], Key], bytes] = {}
 
     # reading
@@ -103,6 +105,40 @@ class Store:
         table = self._tables.get((group, plural), {})
         owned = self._children.get(owner["metadata"]["uid"], {})
         return [table[key] for where, key in owned if where == (group, plural)]
+
+    def owned(self, uid: str) -> list[tuple[Kind, Object]]:
+        """All objects that name this uid as an owner."""
+        found = list(self._children.get(uid, {}))
+        return [(self.catalogue.of(w[1], w[0]), self._tables[w][key]) for w, key in found]
+
+    def everything(self) -> list[tuple[Kind, Object]]:
+        """Every object with its kind."""
+        full = [where for where, table in self._tables.items() if table]
+        tables = [(self.catalogue.of(w[1], w[0]), self._tables[w]) for w in full]
+        return [(kind, obj) for kind, table in tables for obj in table.values()]
+
+    def by_uid(self, uid: str) -> tuple[Kind, Object] | None:
+        if uid not in self._uids:
+            return None
+        where, key = self._uids[uid]
+        return self.catalogue.of(where[1], where[0]), self._tables[where][key]
+
+    def number_in(self, namespace: str) -> int:
+        return self._numbers[namespace]
+
+    def at(self, kind: Kind, revision: int) -> dict[Key, Object] | None:
+        """The table as it was at a revision; None where that is too long ago."""
+        if self.history and revision < self.history[0].revision - 1:
+            return None
+        table = dict(self.table(kind))
+        for change in reversed(self.history):
+            if change.revision <= revision:
+                break
+            if change.kind.table == kind.table:
+                table.pop(key_of(change.obj), None)
+                if change.old is not None:
+                    table[key_of(change.old)] = change.old
+        return table
 
     def encoded(self, kind: Kind, obj: Object) -> bytes:
         """The object's JSON; kept until its next write, so that long lists cost no encoding."""
@@ -149,40 +185,18 @@ class Store:
         change(new)
         return self.update(kind, old, new)
 
-    def remove(self, kind: Kind, obj: Object, *, orphan: bool = False) -> Object:
-        """Delete an object and, unless orphaned, everything that it owns."""
+    def remove(self, kind: Kind, obj: Object) -> Object:
+        """Delete an object; what goes with it, the listeners see to."""
         table, key = self.table(kind), key_of(obj)
         if key not in table:
             return obj
-        last = copy_of(table.pop(key))
+        before = table.pop(key)
+        last = copy_of(before)
         self._index(kind, last, present=False)
-        self._note("DELETED", kind, last, last)
+        self._note("DELETED", kind, last, before)
         if kind.kind == "CustomResourceDefinition":
-            group, plural = last["spec"]["group"], last["spec"]["names"]["plural"]
-            self._remove_all((group, plural), list(self._tables.get((group, plural), {})))
-            self.catalogue.forget(group, plural)
-        if kind.kind == "Namespace":
-            for where, contents in list(self._tables.items()):
-                self._remove_all(where, [k for k in contents if k[0] == key[1]])
-        for where, child in list(self._children.get(last["metadata"]["uid"], {})):
-            if orphan:
-                self._disown(where, child, last["metadata"]["uid"])
-            else:
-                self._remove_all(where, [child])
+            self.catalogue.forget(last["spec"]["group"], last["spec"]["names"]["plural"])
         return last
-
-    def _remove_all(self, where: tuple[str, str], keys: Iterable[Key]) -> None:
-        kind = self.catalogue.of(where[1], where[0])
-        for key in keys:
-            if key in self._tables[where]:
-                self.remove(kind, self._tables[where][key])
-
-    def _disown(self, where: tuple[str, str], key: Key, uid: str) -> None:
-        def drop(obj: Object) -> None:
-            references = obj["metadata"]["ownerReferences"]
-            obj["metadata"]["ownerReferences"] = [r for r in references if r["uid"] != uid]
-
-        self.edit(self.catalogue.of(where[1], where[0]), self._tables[where][key], drop)
 
     def _write(self, type_: str, kind: Kind, obj: Object, old: Object | None) -> None:
         if old is not None:
@@ -194,6 +208,11 @@ class Store:
     def _index(self, kind: Kind, obj: Object, *, present: bool) -> None:
         where = (kind.table, key_of(obj))
         self._encoded.pop(where, None)
+        self._numbers[where[1][0]] += 1 if present else -1
+        if present:
+            self._uids[obj["metadata"]["uid"]] = where
+        else:
+            self._uids.pop(obj["metadata"]["uid"], None)
         for reference in obj["metadata"].get("ownerReferences") or []:
             owned = self._children.setdefault(reference["uid"], {})
             if present:

@@ -7,6 +7,7 @@ from aiohttp import web
 from runbook_lib.practice.kubernetes import logs, reviews, streams, writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.collector import Collector
 from runbook_lib.practice.kubernetes.errors import (
     ApiError,
     bad_request,
@@ -27,7 +28,12 @@ _REFUSED = ("attach", "portforward", "proxy", "ephemeralcontainers", "resize", "
 
 
 async def answer(
-    call: Call, store: Store, kubelets: Kubelets, identities: Identities, request: web.Request
+    call: Call,
+    store: Store,
+    kubelets: Kubelets,
+    identities: Identities,
+    collector: Collector,
+    request: web.Request,
 ) -> web.StreamResponse:
     known = call.subresource in call.kind.subresources
     if not known or (call.path and call.subresource != "proxy"):
@@ -51,7 +57,7 @@ async def answer(
         case "POST", "token":
             return web.json_response(reviews.token(call, store, identities), status=201)
         case "POST", "eviction":
-            return web.json_response(_evict(call, store, kubelets), status=201)
+            return web.json_response(_evict(call, store, collector), status=201)
         case "GET", "proxy":
             return _proxy(call, store, kubelets)
     raise not_allowed()
@@ -77,8 +83,7 @@ def _scale(call: Call, store: Store) -> Object:
         wanted, "metadata.resourceVersion", obj["metadata"]["resourceVersion"]
     )
     new["spec"]["replicas"] = replicas
-    new = updated(call.kind, obj, new)
-    return _scale_of(new if call.dry_run() else store.update(call.kind, obj, new))
+    return _scale_of(writes.save(call, store, obj, updated(call.kind, obj, new), "scale"))
 
 
 def _scale_of(obj: Object) -> Object:
@@ -99,7 +104,7 @@ def _scale_of(obj: Object) -> Object:
 # eviction
 
 
-def _evict(call: Call, store: Store, kubelets: Kubelets) -> Object:
+def _evict(call: Call, store: Store, collector: Collector) -> Object:
     pod = store.get(call.kind, call.namespace, call.name)
     body = call.body() or {}
     labels = pod["metadata"].get("labels") or {}
@@ -128,7 +133,7 @@ def _evict(call: Call, store: Store, kubelets: Kubelets) -> Object:
         for budget in budgets:
             kind = store.catalogue.of("poddisruptionbudgets", "policy")
             store.edit(kind, budget, _one_fewer)
-        writes.remove(store, kubelets, call.kind, pod)
+        collector.delete(call.kind, pod, grace=(options or {}).get("gracePeriodSeconds"))
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 

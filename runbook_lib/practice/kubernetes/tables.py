@@ -5,6 +5,7 @@ Source: k8s.io/kubernetes/pkg/printers/internalversion.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -278,20 +279,32 @@ _TABLES: dict[str, tuple[str, Row]] = {
 }
 
 
-def _custom_value(obj: Object, path: str) -> Any:
-    """A printer column's JSON path; of filters only the one over conditions is known."""
-    _, _, rest = path.partition("[?(@.type==")
-    if not rest:
-        return dig(obj, path.lstrip("."), "")
-    return condition(obj, rest.split('"')[1])
+_CREATED = ".metadata.creationTimestamp"
+_STEP = re.compile(
+    r"""\.?(?:\[\?\(@\.(\w+)\s*==\s*["'](.*?)["']\)\]|\[(\d+)\]|((?:\\\.|[^.\[])+))"""
+)
+
+
+def _custom_value(obj: Object, path: str, type_: str) -> Any:
+    """A printer column's JSON path: names, indexes, and elements where a field equals a text."""
+    value: Any = obj
+    for name, wanted, index, step in _STEP.findall(path):
+        if step:
+            value = value.get(step.replace("\\.", ".")) if isinstance(value, dict) else None
+        elif isinstance(value, list):
+            found = [item for item in value if not name or item.get(name) == wanted]
+            value = next(iter(found[int(index or 0) :]), None)
+    if type_ == "date":
+        return _since(value)
+    return value
 
 
 def _columns(call: Call) -> tuple[list[tuple[str, str, int]], Row]:
     kind = call.kind
     if kind.custom:
-        custom = kind.columns
-        heads = [(name, "string", 0) for name, _, _ in custom] + [("Age", "string", 0)]
-        return heads, lambda o: [*(_custom_value(o, path) for _, _, path in custom), _age(o)]
+        columns = kind.columns or ({"name": "Age", "type": "date", "jsonPath": _CREATED},)
+        heads = [(c["name"], c["type"], c.get("priority", 0)) for c in columns]
+        return heads, lambda o: [_custom_value(o, c["jsonPath"], c["type"]) for c in columns]
     names, row = _TABLES.get(kind.kind, ("Created At", lambda o: [_created(o)]))
     return [(name.rstrip("*"), "string", int(name.endswith("*"))) for name in names.split("|")], row
 
@@ -333,5 +346,9 @@ def _included(obj: Object, include: str) -> Object:
         return {}
     if include == "Object":
         return {"object": obj}
-    partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
-    return {"object": {**partial, "metadata": obj["metadata"]}}
+    return {"object": partial(obj)}
+
+
+def partial(obj: Object) -> Object:
+    about = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+    return {**about, "metadata": obj["metadata"]}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
-from runbook_lib.practice.kubernetes import apply, reads
+from runbook_lib.practice.kubernetes import apply, reads, schemas
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
     drop_nulls,
@@ -14,20 +15,20 @@ from runbook_lib.practice.kubernetes.admission import (
     validate,
 )
 from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.collector import Collector
 from runbook_lib.practice.kubernetes.errors import (
     already_exists,
     bad_request,
     conflict,
+    forbidden,
     invalid,
     not_allowed,
     not_found,
     unsupported_media,
 )
-from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.patches import json_patch, merge_patch, strategic_merge
-from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, key_of, stamp
+from runbook_lib.practice.kubernetes.store import Object, Store, key_of, stamp
 
 _PATCHES = {
     "application/json-patch+json": json_patch,
@@ -35,6 +36,7 @@ _PATCHES = {
     "application/strategic-merge-patch+json": strategic_merge,
 }
 _APPLY = "application/apply-patch+yaml"
+SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 Answer = tuple[Object, int]
 
 
@@ -43,7 +45,7 @@ def warm_up() -> None:
     import kubernetes.client.models  # noqa: F401
 
 
-def answer(call: Call, store: Store, kubelets: Kubelets) -> Answer:
+def answer(call: Call, store: Store, collector: Collector) -> Answer:
     match call.method, bool(call.name):
         case "POST", False:
             return create(call, store, call.body()), 201
@@ -52,30 +54,41 @@ def answer(call: Call, store: Store, kubelets: Kubelets) -> Answer:
         case "PATCH", True:
             return patch(call, store)
         case "DELETE", True:
-            return delete(call, store, kubelets, store.get(call.kind, call.namespace, call.name))
+            return delete(call, collector, store.get(call.kind, call.namespace, call.name))
         case "DELETE", False:
             for obj in reads.select(call, store):
-                delete(call, store, kubelets, obj)
-            return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}, 200
+                delete(call, collector, obj)
+            return SUCCESS, 200
     raise not_allowed()
 
 
 def _checked(call: Call, obj: Object) -> None:
-    if not call.kind.custom:
+    """Default and validate in place; unknown fields are refused or warned of, as is asked."""
+    kind, wanted = call.kind, call.query.get("fieldValidation", "Warn")
+    if wanted not in ("Strict", "Warn", "Ignore"):
+        text = f'Unsupported value: "{wanted}": supported values: "Ignore", "Strict", "Warn"'
+        about = kind.named("meta.k8s.io", call.options)
+        raise invalid(about, "", [("FieldValueNotSupported", text, "fieldValidation")])
+    if kind.custom:
+        dropped = schemas.settle(kind, obj, strict=wanted == "Strict")
+    else:
         drop_nulls(obj)
-    apply_defaults(call.kind, obj)
-    if is_validated(call.kind):
-        validate(call.kind, obj, strict=call.query.get("fieldValidation") == "Strict")
+        apply_defaults(kind, obj)
+        dropped = validate(kind, obj, strict=wanted == "Strict") if is_validated(kind) else []
+    if kind.kind == "CustomResourceDefinition":
+        schemas.require_structural(kind, obj)
+    if wanted == "Warn":
+        call.warnings.extend(f'unknown field "{field}"' for field in dropped)
 
 
-def create(call: Call, store: Store, body: Any) -> Object:
+def create(call: Call, store: Store, body: Any, *, applying: bool = False) -> Object:
     kind, dry = call.kind, call.dry_run()
     obj = named(kind, call.namespace, body)
-    if kind.namespaced and store.find("namespaces", call.namespace) is None:
-        raise not_found(store.catalogue.of("namespaces"), call.namespace)
+    if kind.namespaced:
+        _require_namespace(call, store, obj["metadata"]["name"])
     for field in ("uid", "creationTimestamp", "generation", "deletionTimestamp"):
         obj["metadata"].pop(field, None)
-    if "status" in kind.subresources and not kind.custom:
+    if "status" in kind.subresources:
         obj.pop("status", None)
     _checked(call, obj)
     if kind.kind == "CustomResourceDefinition":
@@ -83,11 +96,28 @@ def create(call: Call, store: Store, body: Any) -> Object:
     if (obj["metadata"].get("namespace") or "", obj["metadata"]["name"]) in store.table(kind):
         raise already_exists(kind, obj["metadata"]["name"])
     store.admit(kind, obj)
+    if not applying:
+        apply.written(kind, None, obj, call.manager, "")
     if dry:
-        obj["metadata"] |= {"uid": "00000000-0000-0000-0000-000000000000"}
-        obj["metadata"] |= {"creationTimestamp": stamp()}
-        return obj
+        return {
+            **obj,
+            "metadata": {**obj["metadata"], "uid": str(uuid4()), "creationTimestamp": stamp()},
+        }
     return store.add(kind, obj)
+
+
+def _require_namespace(call: Call, store: Store, name: str) -> None:
+    namespace = store.find("namespaces", call.namespace)
+    if namespace is None:
+        raise not_found(store.catalogue.of("namespaces"), call.namespace)
+    if namespace["metadata"].get("deletionTimestamp"):
+        why = f"unable to create new content in namespace {call.namespace} because it is being "
+        cause = {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {call.namespace} is being terminated",
+            "field": "metadata.namespace",
+        }
+        raise forbidden(call.kind, name, f"{why}terminated", [cause])
 
 
 def established(crd: Object) -> Object:
@@ -108,21 +138,26 @@ def replace(call: Call, store: Store, body: Any, subresource: str = "") -> Objec
         raise invalid(
             call.kind, call.name, [("FieldValueInvalid", text, "metadata.resourceVersion")]
         )
-    return _store_update(call, store, old, updated(call.kind, old, body, subresource), subresource)
+    return save(call, store, old, updated(call.kind, old, body, subresource), subresource)
 
 
-def _store_update(
-    call: Call, store: Store, old: Object, new: Object, subresource: str = ""
+def save(
+    call: Call,
+    store: Store,
+    old: Object,
+    new: Object,
+    subresource: str = "",
+    *,
+    applying: bool = False,
 ) -> Object:
-    if subresource != "status":
+    """Store a changed object, unless it is a dry run; what is stored or would be."""
+    if subresource != "scale":
         _checked(call, new)
-    if call.dry_run():
-        return new
-    new = store.update(call.kind, old, new)
-    gone = new["metadata"].get("deletionTimestamp") and not new["metadata"].get("finalizers")
-    if gone and call.kind.kind != "Pod":
-        store.remove(call.kind, new)
-    return new
+    if not applying and "managedFields" in old["metadata"] and new != old:
+        new["metadata"]["managedFields"] = old["metadata"]["managedFields"]
+    if not applying and new != old:
+        apply.written(call.kind, old, new, call.manager, subresource)
+    return new if call.dry_run() else store.update(call.kind, old, new)
 
 
 def patched(call: Call, current: Object) -> Any:
@@ -138,13 +173,17 @@ def patched(call: Call, current: Object) -> Any:
 
 def patch(call: Call, store: Store, subresource: str = "") -> Answer:
     if call.content_type == _APPLY:
-        return _apply(call, store)
+        return _apply(call, store, subresource)
     old = store.get(call.kind, call.namespace, call.name)
     new = updated(call.kind, old, patched(call, old), subresource)
-    return _store_update(call, store, old, new, subresource), 200
+    return save(call, store, old, new, subresource), 200
 
 
-def _apply(call: Call, store: Store) -> Answer:
+def _apply(call: Call, store: Store, subresource: str) -> Answer:
+    if subresource:
+        raise not_allowed(
+            f"{call.kind.plural}/{subresource} takes no server-side apply in practice"
+        )
     manager = call.query.get("fieldManager")
     if not manager:
         cause = (
@@ -157,52 +196,38 @@ def _apply(call: Call, store: Store) -> Answer:
     if body["metadata"]["name"] != call.name:
         raise bad_request("the name of the object does not match the name on the URL")
     old = store.table(call.kind).get(key_of(body))
-    new = apply.merged(call.kind, old, body, manager, force=call.flag("force"))
+    new = apply.applied(call.kind, old, body, manager, force=call.flag("force"))
     if old is None:
-        return create(call, store, new), 201
-    return _store_update(call, store, old, updated(call.kind, old, new)), 200
+        return create(call, store, new, applying=True), 201
+    return save(call, store, old, updated(call.kind, old, new), applying=True), 200
 
 
-def delete(call: Call, store: Store, kubelets: Kubelets, obj: Object) -> Answer:
+def delete(call: Call, collector: Collector, obj: Object) -> Answer:
     """Delete one object as the DeleteOptions of the call say."""
     options = call.body() or {}
     kind, meta = call.kind, obj["metadata"]
     wanted = options.get("preconditions") or {}
-    for field in ("uid", "resourceVersion"):
+    for field, what in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
         if wanted.get(field) and wanted[field] != meta[field]:
-            what = "UID" if field == "uid" else "ResourceVersion"
             why = f"Precondition failed: {what} in precondition: {wanted[field]}, "
             raise conflict(kind, meta["name"], f"{why}{what} in object meta: {meta[field]}")
     policy = options.get("propagationPolicy") or call.query.get("propagationPolicy")
+    if options.get("orphanDependents"):
+        policy = "Orphan"
+    if policy not in (None, "", "Background", "Foreground", "Orphan"):
+        text = (
+            f'Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
+        )
+        about = kind.named("meta.k8s.io", "DeleteOptions")
+        raise invalid(about, "", [("FieldValueNotSupported", text, "propagationPolicy")])
     if not call.dry_run(options):
         grace = options.get("gracePeriodSeconds", call.number("gracePeriodSeconds"))
-        remove(store, kubelets, kind, obj, grace=grace, orphan=policy == "Orphan")
-    if kind.kind in ("Pod", "Namespace"):
-        return {**obj, "metadata": {**meta, "deletionTimestamp": stamp()}}, 200
+        collector.delete(kind, obj, policy=policy or "Background", grace=grace)
+    left = collector.what_is_left(obj)
+    if left is not None or kind.kind in ("Pod", "Namespace"):
+        gone = {**meta, "deletionTimestamp": stamp(), "deletionGracePeriodSeconds": 0}
+        return left or {**obj, "metadata": gone}, 200
     details = {"name": meta["name"], "kind": kind.plural, "uid": meta["uid"]}
     if kind.group:
         details["group"] = kind.group
-    body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
-    return {**body, "details": details}, 200
-
-
-def remove(
-    store: Store,
-    kubelets: Kubelets,
-    kind: Kind,
-    obj: Object,
-    *,
-    grace: int | None = None,
-    orphan: bool = False,
-) -> None:
-    """Remove now, or mark as terminating what a finalizer or a silent kubelet holds back."""
-
-    def terminating(new: Object) -> None:
-        new["metadata"].setdefault("deletionTimestamp", stamp())
-        new["metadata"].setdefault("deletionGracePeriodSeconds", grace or 30)
-
-    held = kind.kind == "Pod" and grace != 0 and not kubelets.can_stop(obj)
-    if held or obj["metadata"].get("finalizers"):
-        store.edit(kind, obj, terminating)
-    else:
-        store.remove(kind, copy_of(obj), orphan=orphan)
+    return {**SUCCESS, "details": details}, 200
