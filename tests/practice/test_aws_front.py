@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +23,13 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, int]:
         call(**arguments)
     answer = refused.value.response
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
+
+
+@pytest.fixture
+def failing(account: Aws) -> Iterator[Aws]:
+    """For tests that need no other healing than to end the faults."""
+    yield account
+    account.set_faults([])
 
 
 @pytest.mark.parametrize(
@@ -45,27 +53,27 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, int]:
     ],
 )
 def test_failures_in_the_services_own_words(
-    breakable_account: Aws, kind: str, service: str, operation: str, code: str, status: int
+    failing: Aws, kind: str, service: str, operation: str, code: str, status: int
 ) -> None:
-    breakable_account.set_faults([{"kind": kind}])
-    call = getattr(breakable_account.client(service), operation)
+    failing.set_faults([{"kind": kind}])
+    call = getattr(failing.client(service), operation)
     assert refusal(call) == (code, status)
 
 
-def test_a_fault_counts_its_strikes_and_keeps_to_its_operation(breakable_account: Aws) -> None:
-    breakable_account.set_faults(
+def test_a_fault_counts_its_strikes_and_keeps_to_its_operation(failing: Aws) -> None:
+    failing.set_faults(
         [{"kind": "throttled", "service": "eks", "operation": "DescribeCluster", "times": 1}]
     )
-    eks = breakable_account.client("eks")
+    eks = failing.client("eks")
     assert eks.list_clusters()["clusters"] == [CLUSTER]
     assert refusal(eks.describe_cluster, name=CLUSTER) == ("ThrottlingException", 429)
     assert eks.describe_cluster(name=CLUSTER)["cluster"]["status"] == "ACTIVE"
 
 
-def test_denied_for_one_bucket_and_prefix(breakable_account: Aws) -> None:
+def test_denied_for_one_bucket_and_prefix(failing: Aws) -> None:
     where = {"Bucket": "*-artifacts", "Key": "1/*"}
-    breakable_account.set_faults([{"kind": "denied", "service": "s3", "where": where}])
-    s3 = breakable_account.client("s3")
+    failing.set_faults([{"kind": "denied", "service": "s3", "where": where}])
+    s3 = failing.client("s3")
     bucket = f"{CLUSTER}-artifacts"
     key = "1/6f1c2d3e4b5a4c7d8e9f0a1b2c3d4e5f/artifacts/model/MLmodel"
     assert refusal(s3.get_object, Bucket=bucket, Key=key) == ("AccessDenied", 403)
@@ -75,11 +83,11 @@ def test_denied_for_one_bucket_and_prefix(breakable_account: Aws) -> None:
     assert refusal(s3.head_object, Bucket=bucket, Key="absent") == ("404", 404)
 
 
-def test_one_service_is_torn_down_while_others_answer(breakable_account: Aws) -> None:
-    breakable_account.set_faults([{"kind": "reset", "service": "eks"}])
+def test_one_service_is_torn_down_while_others_answer(failing: Aws) -> None:
+    failing.set_faults([{"kind": "reset", "service": "eks"}])
     with pytest.raises((ConnectionClosedError, Unreachable)):
-        breakable_account.client("eks").list_clusters()
-    assert breakable_account.client("sts").get_caller_identity()["Account"] == "123456789012"
+        failing.client("eks").list_clusters()
+    assert failing.client("sts").get_caller_identity()["Account"] == "123456789012"
 
 
 def test_a_hanging_service_ends_with_the_server(breakable_account: Aws) -> None:

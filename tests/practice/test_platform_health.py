@@ -84,7 +84,9 @@ def test_rds_is_available_and_its_last_hour_calm(platform: Platform) -> None:
         "db.r5.large",
     )
     (group,) = instance["DBParameterGroups"]
-    parameters = rds.describe_db_parameters(DBParameterGroupName=group["DBParameterGroupName"])
+    parameters = rds.describe_db_parameters(
+        DBParameterGroupName=group["DBParameterGroupName"], Source="user"
+    )
     assert {one["ParameterName"]: one["ParameterValue"] for one in parameters["Parameters"]} == {
         "max_connections": "40"
     }

@@ -71,8 +71,7 @@ class Metrics(Addition):
         if series is None:
             if level is None and points is None:
                 raise ValueError(f"there is no metric {namespace} {name} {dimensions}")
-            series = Series(namespace, name, dict(dimensions), unit)
-            series.middle = 0.0
+            series = Series(namespace, name, dict(dimensions), unit, assumed=False)
             self.add(series)
         series.forget()
         now = time.time()
@@ -206,7 +205,7 @@ class Metrics(Addition):
         """What was really measured: [(moment, value)]."""
         series = self.find(namespace, name, dimensions)
         if series is None:
-            series = Series(namespace, name, dimensions, unit)
+            series = Series(namespace, name, dimensions, unit, assumed=False)
             self.add(series)
         series.report(points)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ class Eks(Addition):
         self.security_group = ""  # EKS makes it with the cluster; the seed names it
         self._cluster: Document = {}
         self._groups: dict[str, Document] = {}
+        self._updates: dict[str, Document] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -48,6 +50,8 @@ class Eks(Addition):
             "eks.DescribeNodegroup": self._describe_nodegroup,
             "eks.CreateNodegroup": self._create_nodegroup,
             "eks.UpdateNodegroupConfig": self._update_nodegroup_config,
+            "eks.UpdateNodegroupVersion": self._update_nodegroup_version,
+            "eks.DescribeUpdate": self._describe_update,
         }
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -78,10 +82,83 @@ class Eks(Addition):
     def _create_nodegroup(self, call: Call) -> None:
         _check_scaling(call.parameters.get("scalingConfig", {}))
 
-    def _update_nodegroup_config(self, call: Call) -> None:
+    def _update_nodegroup_config(self, call: Call) -> Document:
         given = call.parameters
         group = self._moto_group(given["clusterName"], given["nodegroupName"])
-        _check_scaling({**group.scaling_config, **given.get("scalingConfig", {})})
+        scaling = {**group.scaling_config, **given.get("scalingConfig", {})}
+        _check_scaling(scaling)
+        answer = call.forward()
+        # EKS scales through the node group's Auto Scaling group.
+        self.ask(
+            "autoscaling",
+            "UpdateAutoScalingGroup",
+            {
+                "AutoScalingGroupName": group.resources["autoScalingGroups"][0]["name"],
+                "MinSize": scaling["minSize"],
+                "MaxSize": scaling["maxSize"],
+                "DesiredCapacity": scaling["desiredSize"],
+            },
+        )
+        self._updates[answer["update"]["id"]] = answer["update"]
+        return answer
+
+    def _update_nodegroup_version(self, call: Call) -> Document:
+        """Nodes are not replaced here: the update ends at once, the version is the new one."""
+        given = call.parameters
+        cluster = given["clusterName"]
+        group = self._moto_group(cluster, given["nodegroupName"])
+        wanted = given.get("version", backend("eks").clusters[cluster].version)
+        if wanted > backend("eks").clusters[cluster].version:
+            raise AwsError(
+                "InvalidParameterException",
+                f"Nodegroup Kubernetes version {wanted} can't be greater than the cluster's "
+                f"version {backend('eks').clusters[cluster].version}",
+            )
+        if template := given.get("launchTemplate"):
+            self._check_template(template)
+            group.launch_template = {**(group.launch_template or {}), **template}
+        group.version = wanted
+        from moto.moto_api._internal import mock_random
+
+        parameters = [
+            {"type": kind, "value": str(value)}
+            for kind, value in (
+                ("Version", wanted),
+                ("ReleaseVersion", given.get("releaseVersion", group.release_version)),
+                ("LaunchTemplateVersion", given.get("launchTemplate", {}).get("version")),
+            )
+            if value is not None
+        ]
+        update = {
+            "id": str(mock_random.uuid4()),
+            "status": "Successful",
+            "type": "VersionUpdate",
+            "params": parameters,
+            "createdAt": datetime.datetime.now(datetime.UTC),
+            "errors": [],
+        }
+        self._updates[str(update["id"])] = update
+        return {"update": update}
+
+    def _check_template(self, template: Document) -> None:
+        key = "LaunchTemplateIds" if "id" in template else "LaunchTemplateNames"
+        named = template.get("id") or template.get("name")
+        try:
+            self.ask("ec2", "DescribeLaunchTemplates", {key: [named]})
+        except AwsError:
+            raise AwsError(
+                "InvalidRequestException", f"Launch template {named} could not be found."
+            ) from None
+
+    def _describe_update(self, call: Call) -> Document:
+        update = self._updates.get(call.parameters["updateId"])
+        if update is None:
+            raise AwsError(
+                "ResourceNotFoundException",
+                f"No update found for ID: {call.parameters['updateId']}",
+                404,
+            )
+        return {"update": update}
 
     def _moto_group(self, cluster: str, name: str) -> Any:
         clusters = backend("eks").clusters
@@ -152,11 +229,11 @@ def _check_scaling(scaling: Document) -> None:
     low, high = scaling.get("minSize"), scaling.get("maxSize")
     wanted = scaling.get("desiredSize")
     if low is not None and high is not None and low > high:
-        message = f"Minimum capacity {low} can't be greater than maximum capacity {high}"
+        message = "minSize can't be greater than maxSize"
     elif wanted is not None and low is not None and wanted < low:
         message = f"Minimum capacity {low} can't be greater than desired size {wanted}"
     elif wanted is not None and high is not None and wanted > high:
-        message = f"desired capacity {wanted} can't be greater than max size {high}"
+        message = "desiredSize can't be greater than maxSize"
     else:
         return
     raise AwsError("InvalidParameterException", message)

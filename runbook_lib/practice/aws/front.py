@@ -21,10 +21,16 @@ DELAY_SECONDS = 30.0
 class Front:
     """WSGI in front of moto."""
 
-    def __init__(self, application: Application, handlers: Mapping[str, Handler]) -> None:
-        """`handlers` by "service.Operation"."""
+    def __init__(
+        self,
+        application: Application,
+        handlers: Mapping[str, Handler],
+        check: Callable[[Call], None],
+    ) -> None:
+        """`handlers` by "service.Operation"; `check` raises AwsError for who may not."""
         self._application = application
         self._handlers = handlers
+        self._check = check
         self.rules = Rules()
         self.closing = threading.Event()
         # moto is not made for threads; and no request may draw ids while the account is seeded.
@@ -56,15 +62,22 @@ class Front:
 
     def _answer_now(self, call: Call) -> wire.Response:
         handler = self._handlers.get(f"{call.service}.{call.operation}")
-        if not handler:
-            return call.pass_on()
         try:
-            document = handler(call)
+            self._check(call)
+            document = handler(call) if handler else None
+            if document is not None:
+                return call.answer(document)
+            response = call.pass_on()
         except AwsError as error:
             return call.refuse(error)
         except wire.Refused as refused:
             return refused.response
-        return call.pass_on() if document is None else call.answer(document)
+        except NotImplementedError:
+            return call.refuse(_unknown(call))
+        kind = dict(response.headers).get("Content-Type", "")
+        if response.status == 404 and call.service != "s3" and kind.startswith("text/html"):
+            return call.refuse(_unknown(call))  # a path for which moto has no route
+        return response
 
     def _disturb(self, rule: dict[str, Any], environ: Environ) -> None:
         """Delay, or end the connection without an answer."""
@@ -83,3 +96,9 @@ class Front:
 def _as_error(call: Call, response: wire.Response) -> AwsError:
     said = call.parsed(response).get("Error", {})
     return AwsError(said.get("Code", "?"), said.get("Message", ""), response.status)
+
+
+def _unknown(call: Call) -> AwsError:
+    """Loud, and with a status that no client tries again."""
+    message = f"The practice platform's AWS does not know {call.service}:{call.operation}."
+    return AwsError("NotImplemented", message, 501)

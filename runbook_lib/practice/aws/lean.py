@@ -37,6 +37,23 @@ def load_moto() -> None:
     import moto.moto_server.werkzeug_app  # noqa: F401
 
 
+def application() -> Any:
+    """moto's server as WSGI. It looks through its folders at each request; ours remembers."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    class Remembering(DomainDispatcherApplication):
+        def __init__(self) -> None:
+            super().__init__(create_backend_app)
+            self._backends: dict[str | None, Any] = {}
+
+        def get_backend_for_host(self, host: str | None) -> Any:
+            if host not in self._backends:
+                self._backends[host] = super().get_backend_for_host(host)
+            return self._backends[host]
+
+    return Remembering()
+
+
 def _machines(text: str) -> dict[str, Any]:
     """Only the wanted ones are decoded: what the others leave behind in memory stays."""
     decoder = json.JSONDecoder()

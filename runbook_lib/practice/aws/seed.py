@@ -81,17 +81,19 @@ def fill(aws: Aws, master_password: str) -> Seeded:
     # What they make of themselves when first asked for (a default VPC) must not draw ids later.
     for service in SERVICES:
         backend(service)
-    mock_random.seed(SEED)
     ask = aws.ask
+    mock_random.seed(SEED)
+    certificate = seed_identity.certificate(ask, aws.certificate)
+    mock_random.seed(SEED)
     seed_identity.roles(ask)
     seed_identity.on_call(ask, aws.access_key_id, aws.secret_access_key)
-    certificate = seed_identity.certificate(ask)
     vpc, subnets = seed_network.network(ask)
     groups = seed_network.security_groups(ask, vpc)
     instances = seed_network.machines(ask, subnets["private"], groups["nodes"])
     alb, targets = seed_network.load_balancer(
-        ask, vpc, subnets["public"], groups["alb"], list(instances.values()), certificate
+        ask, vpc, subnets["public"], groups["alb"], list(instances.values()), certificate.arn
     )
+    aws.certificate = certificate
     zone = seed_network.names(ask, alb)
     seed_network.buckets(ask)
     aws.eks.security_group = groups["cluster"]
@@ -107,7 +109,7 @@ def fill(aws: Aws, master_password: str) -> Seeded:
         subnets=subnets,
         security_groups=groups,
         autoscaling_group=scaling,
-        certificate_arn=certificate,
+        certificate_arn=certificate.arn,
         alb_hostname=alb,
         target_groups=targets,
         node_ports=dict(seed_network.TARGET_GROUPS),
@@ -160,6 +162,7 @@ def _cluster(ask: Ask, subnets: dict[str, list[str]], instances: list[str]) -> s
             "nodeRole": role_arn("eks-node-role"),
             "version": CLUSTER_VERSION,
             "scalingConfig": {"minSize": 3, "maxSize": 6, "desiredSize": 3},
+            "instanceTypes": [INSTANCE_TYPE],
             "launchTemplate": {"id": template["LaunchTemplateId"], "version": "1"},
         },
     )["nodegroup"]

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from runbook_lib.practice.aws.additions import Ask, backend
+from runbook_lib.practice.aws.identity import add_managed_policies
 from runbook_lib.practice.aws.names import (
     BUCKETS,
     CLUSTER,
@@ -37,6 +38,12 @@ SCALING_WRITES = [
     "autoscaling:SetDesiredCapacity",
     "autoscaling:TerminateInstanceInAutoScalingGroup",
 ]
+NODE_POLICIES = (
+    "AmazonEKSWorkerNodePolicy",
+    "AmazonEKS_CNI_Policy",
+    "AmazonEC2ContainerRegistryReadOnly",
+    "AmazonSSMManagedInstanceCore",
+)
 OIDC_THUMBPRINT = "9e99a48a9960b14926bb7f3b02e22da2b0ab7280"
 
 
@@ -84,6 +91,7 @@ def _bucket(name: str) -> list[dict[str, Any]]:
 
 def roles(ask: Ask) -> None:
     """Roles with their trust and their policies, and the cluster's OIDC provider."""
+    add_managed_policies()
     ask(
         "iam",
         "CreateOpenIDConnectProvider",
@@ -101,15 +109,7 @@ def roles(ask: Ask) -> None:
             "cluster-autoscaler",
             [_allow(SCALING_READS, ["*"]), _allow(SCALING_WRITES, ["*"], StringEquals=own_groups)],
         ),
-        "eks-node-role": (
-            "nodes",
-            [
-                _allow(["ecr:GetAuthorizationToken"], ["*"]),
-                _allow(["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], ["*"]),
-                _allow(["ec2:DescribeInstances", "eks:DescribeCluster"], ["*"]),
-                _allow(["ssm:UpdateInstanceInformation", "ssmmessages:*"], ["*"]),
-            ],
-        ),
+        "eks-node-role": ("logs", [_allow(["logs:PutLogEvents"], ["*"])]),
         "eks-cluster-role": (
             "cluster",
             [_allow(["ec2:DescribeSubnets", "ec2:CreateNetworkInterface"], ["*"])],
@@ -137,6 +137,9 @@ def roles(ask: Ask) -> None:
                 "PolicyDocument": json.dumps(document),
             },
         )
+    for policy in NODE_POLICIES:
+        arn = f"arn:aws:iam::aws:policy/{policy}"
+        ask("iam", "AttachRolePolicy", {"RoleName": "eks-node-role", "PolicyArn": arn})
 
 
 def on_call(ask: Ask, access_key_id: str, secret_access_key: str) -> None:
@@ -157,16 +160,24 @@ def on_call(ask: Ask, access_key_id: str, secret_access_key: str) -> None:
     key.access_key_id, key.secret_access_key = access_key_id, secret_access_key
 
 
-def certificate(ask: Ask) -> str:
-    """The ARN of the issued certificate of all hosts."""
-    made: str = ask(
-        "acm",
-        "RequestCertificate",
-        {
-            "DomainName": f"*.{DOMAIN}",
-            "SubjectAlternativeNames": [f"*.{DOMAIN}", DOMAIN],
-            "ValidationMethod": "DNS",
-        },
-    )["CertificateArn"]
-    backend("acm").get_certificate(made).status = "ISSUED"
+def certificate(ask: Ask, made: Any = None) -> Any:
+    """moto's issued certificate of all hosts; `made` before, it is taken again.
+
+    To make another takes as long as all the rest of the account.
+    """
+    acm = backend("acm")
+    if made is None:
+        arn = ask(
+            "acm",
+            "RequestCertificate",
+            {
+                "DomainName": f"*.{DOMAIN}",
+                "SubjectAlternativeNames": [f"*.{DOMAIN}", DOMAIN],
+                "ValidationMethod": "DNS",
+            },
+        )["CertificateArn"]
+        made = acm.get_certificate(arn)
+    acm._certificates[made.arn] = made
+    made.status, made.in_use_by = "ISSUED", []
+    made.tags.clear()
     return made

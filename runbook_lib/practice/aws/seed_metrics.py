@@ -84,7 +84,8 @@ def _add(metrics: Metrics, namespace: str, dimensions: dict[str, str], calm: Cal
     for name, (middle, swing, unit) in calm.items():
         tail = REQUESTS if name == "TargetResponseTime" else (1.0,)
         whole = unit == "Count"
-        metrics.add(Series(namespace, name, dict(dimensions), unit, middle, swing, whole, tail))
+        series = Series(namespace, name, dict(dimensions), unit, middle, swing, whole, tail=tail)
+        metrics.add(series)
 
 
 def calm_history(metric: str) -> History:

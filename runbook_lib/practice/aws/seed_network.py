@@ -130,14 +130,9 @@ def machines(ask: Ask, private: list[str], group: str) -> dict[str, str]:
                 "InstanceType": INSTANCE_TYPE,
                 "MinCount": 1,
                 "MaxCount": 1,
-                "NetworkInterfaces": [
-                    {
-                        "DeviceIndex": 0,
-                        "SubnetId": subnet,
-                        "PrivateIpAddress": node.ip,
-                        "Groups": [group],
-                    }
-                ],
+                "SubnetId": subnet,
+                "PrivateIpAddress": node.ip,
+                "SecurityGroupIds": [group],
                 "TagSpecifications": tagged("instance", labels),
             },
         )

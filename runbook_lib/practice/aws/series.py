@@ -33,6 +33,7 @@ class Series:
     middle: float = 0.0
     swing: float = 0.0
     whole: bool = False
+    assumed: bool = True  # whether it has a calm shape at all
     tail: tuple[float, ...] = (1.0,)
     # From `since` until `reached` the values go in a straight line to `level`, and stay there.
     since: float | None = None
@@ -67,16 +68,17 @@ class Series:
         moment = math.ceil(max(start, now - RETAINED_SECONDS) / MINUTE) * MINUTE
         while moment < end and moment < first_real and (self.hold or not self.points):
             value = self._at(moment)
-            yield from ((moment, value * factor) for factor in self.tail)
+            if value is not None:
+                yield from ((moment, value * factor) for factor in self.tail)
             moment += MINUTE
         yield from (p for p in self.reported if start <= p[0] < end)
 
-    def _at(self, moment: float) -> float:
+    def _at(self, moment: float) -> float | None:
         if self.points:
             return self.points[-1][1]
         if self.since is None or moment < self.since:
-            return self.calm(moment)
-        if moment >= self.reached:
+            return self.calm(moment) if self.assumed else None
+        if moment >= self.reached or not self.assumed:
             return self.level
         done = (moment - self.since) / (self.reached - self.since)
         value = self.calm(self.since) * (1 - done) + self.level * done

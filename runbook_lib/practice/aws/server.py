@@ -14,11 +14,21 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.practice.aws.acm import Certificates
 from runbook_lib.practice.aws.additions import Addition
+from runbook_lib.practice.aws.autoscaling import AutoScaling
 from runbook_lib.practice.aws.cloudwatch import Metrics
+from runbook_lib.practice.aws.ec2 import Ec2
 from runbook_lib.practice.aws.eks import Eks
+from runbook_lib.practice.aws.eks_access import AccessEntries
+from runbook_lib.practice.aws.elbv2 import LoadBalancing
 from runbook_lib.practice.aws.front import Front
-from runbook_lib.practice.aws.lean import ACCOUNT, REGION, load_moto
+from runbook_lib.practice.aws.identity import Identity
+from runbook_lib.practice.aws.lean import ACCOUNT, REGION, application, load_moto
+from runbook_lib.practice.aws.quotas import Quotas
+from runbook_lib.practice.aws.rds import Rds
+from runbook_lib.practice.aws.route53 import Route53
+from runbook_lib.practice.aws.ssm import Ssm
 from runbook_lib.practice.aws.wire import AwsError, Document
 from runbook_lib.practice.system import System
 
@@ -45,12 +55,27 @@ class Aws(System):
         self.secret_access_key = random_key(string.ascii_letters + string.digits, 40)
         self.eks = Eks(self.ask)
         self.metrics = Metrics(self.ask)
-        self._additions: list[Addition] = [self.eks, self.metrics]
+        self._identity = Identity(self.ask)
+        self._additions: list[Addition] = [
+            self.eks,
+            self.metrics,
+            self._identity,
+            AccessEntries(self.ask),
+            AutoScaling(self.ask),
+            Certificates(self.ask),
+            Ec2(self.ask, self.metrics),
+            LoadBalancing(self.ask, self.metrics),
+            Quotas(self.ask),
+            Rds(self.ask),
+            Route53(self.ask),
+            Ssm(self.ask),
+        ]
         self._front: Front | None = None
         self._server: Any = None
         self._thread = threading.Thread()
         self._master_password = ""
         self._endpoint = ("", "")
+        self.certificate: Any = None  # moto's, kept for the next seeding
 
     @property
     def url(self) -> str:
@@ -67,14 +92,12 @@ class Aws(System):
         # The default images alone cost seconds; nothing here names one.
         os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
         load_moto()
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
         handlers = {
             name: handler
             for addition in self._additions
             for name, handler in addition.handlers().items()
         }
-        self._front = Front(DomainDispatcherApplication(create_backend_app), handlers)
+        self._front = Front(application(), handlers, self._identity.check)
         self._listen()
 
     async def start(self) -> None:

@@ -29,6 +29,8 @@ SIGNED_AS = {
     "elasticloadbalancing": "elbv2",
     "servicequotas": "service-quotas",
 }
+# The access key id of calls from inside the process: the account's administrator.
+INTERNAL = "internal"
 JSON_SERVICES = ("cloudwatch",)  # several protocols; boto3 speaks JSON to them
 
 
@@ -87,6 +89,7 @@ class Call:
     protocol: str  # ec2, query, json, rest-json, rest-xml
     access_key_id: str
     environ: Environ
+    body: bytes
     application: Application
     _labels: Mapping[str, Any] = field(default_factory=dict)
 
@@ -96,30 +99,26 @@ class Call:
         from moto.core.parse import PROTOCOL_PARSERS
         from moto.core.request import Request
 
-        body = self._body()
-        request = Request(self.environ)
+        request = Request(self._anew())
         parsed: Document = PROTOCOL_PARSERS[self.protocol](self._model).parse(
             {
                 "method": request.method,
                 "values": request.values,
                 "headers": request.headers,
-                "body": body,
+                "body": self.body,
                 "url_path": request.path,
                 "url_params": dict(self._labels),
             }
         )
-        self.environ["wsgi.input"] = io.BytesIO(body)
         return parsed
 
     @functools.cached_property
     def _model(self) -> Any:
         return model(self.service).operation_model(self.operation)
 
-    def _body(self) -> bytes:
-        stream = self.environ["wsgi.input"]
-        body: bytes = stream.read(int(self.environ.get("CONTENT_LENGTH") or 0))
-        self.environ["wsgi.input"] = io.BytesIO(body)
-        return body
+    def _anew(self) -> Environ:
+        """The request as nobody has read it yet."""
+        return {**self.environ, "wsgi.input": io.BytesIO(self.body)}
 
     def pass_on(self) -> Response:
         """What moto answers, as bytes."""
@@ -128,7 +127,7 @@ class Call:
         def started(line: str, headers: list[tuple[str, str]], *_: Any) -> None:
             status[:] = [int(line.split()[0]), headers]
 
-        answer = self.application(self.environ, started)
+        answer = self.application(self._anew(), started)
         try:
             body = b"".join(answer)
         finally:
@@ -217,14 +216,13 @@ def read(environ: Environ, application: Application) -> Call:
         found = CREDENTIAL.search(f"Credential={query}/")
     key, signed = (found[1], found[2]) if found else ("", "")
     service = SIGNED_AS.get(signed, signed)
+    body = _body(environ)
     operation: str | None = None
     protocol = "query"
     labels: Mapping[str, Any] = {}
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         operation, protocol = target.rsplit(".", 1)[-1], "json"
     elif "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
         form = parse_qs(body.decode())
         operation = form.get("Action", [None])[0]
         if not service and operation == "AssumeRoleWithWebIdentity":
@@ -235,9 +233,18 @@ def read(environ: Environ, application: Application) -> Call:
     elif service in known_services():
         operation, labels = _routed(service, environ)
         protocol = model(service).protocol
-    return Call(
-        service or "unsigned", signed, operation, protocol, key, environ, application, labels
-    )
+    service = service or "unsigned"
+    return Call(service, signed, operation, protocol, key, environ, body, application, labels)
+
+
+def _body(environ: Environ) -> bytes:
+    """All of the request's body; an upload in chunks gets the length that it turned out to have."""
+    stream = environ["wsgi.input"]
+    if not environ.get("wsgi.input_terminated"):
+        return bytes(stream.read(int(environ.get("CONTENT_LENGTH") or 0)))
+    body = bytes(stream.read())
+    environ["CONTENT_LENGTH"] = str(len(body))
+    return body
 
 
 def _routed(service: str, environ: Environ) -> tuple[str | None, Mapping[str, Any]]:
@@ -285,7 +292,7 @@ def asked(service: str, operation: str, parameters: Document) -> Environ:
         **made["headers"],
         "Host": f"{description.signing_name}.{REGION}.amazonaws.com",
         "Authorization": "AWS4-HMAC-SHA256 "
-        f"Credential=internal/20260101/{REGION}/{description.signing_name}/aws4_request",
+        f"Credential={INTERNAL}/20260101/{REGION}/{description.signing_name}/aws4_request",
     }
     builder = EnvironBuilder(
         method=made["method"],
