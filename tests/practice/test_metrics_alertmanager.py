@@ -17,6 +17,7 @@ from runbook_lib.practice.metrics.alertmanager import Notice
 from runbook_lib.practice.metrics.alertmanager_api import deliver
 from runbook_lib.practice.metrics.scrape import Target
 from runbook_lib.practice.metrics.systems import Alertmanager, Prometheus
+from runbook_lib.practice.system import perform
 from runbook_lib.practice.wait import until
 
 SECONDS = 10.0
@@ -31,7 +32,7 @@ class Running:
         self.http = httpx.Client(base_url=alertmanager.url, trust_env=False)
 
     def receiver(self, url: str) -> None:
-        self.hosted.run(lambda: self.alertmanager.receiver(url))
+        self.hosted.run(lambda: perform(self.alertmanager, "receiver", {"url": url}))
 
     def fire(self, pod: str, age_seconds: float = 600.0) -> None:
         self.hosted.do(

@@ -28,8 +28,8 @@ from runbook_lib.practice.metrics.alertmanager import (
     matcher,
     stamp,
 )
+from runbook_lib.practice.metrics.faces import Face
 from runbook_lib.practice.metrics.samples import Labels
-from runbook_lib.practice.services.web import Behaviour, Server
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession, web
@@ -43,12 +43,11 @@ _RETRIES = 5
 Handler = Callable[["web.Request"], Awaitable["web.Response"]]
 
 
-class AlertmanagerApi(Server):
+class AlertmanagerApi(Face):
     """Takes alerts, tells receivers, and answers as Alertmanager does."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.behaviour = Behaviour()
         self.manager = Manager(lambda: self.url)
         self._began = time.time()
         self._task: asyncio.Task[None] | None = None
@@ -88,9 +87,8 @@ class AlertmanagerApi(Server):
         from aiohttp import web
 
         async def answer(request: web.Request) -> web.Response:
-            await asyncio.sleep(self.behaviour.delay)
-            if self.behaviour.status != 200:
-                return web.Response(status=self.behaviour.status, text=self.behaviour.body)
+            if broken := await self.misbehaving():
+                return broken
             try:
                 return await handler(request)
             except (ValueError, TypeError, KeyError, re.error) as error:

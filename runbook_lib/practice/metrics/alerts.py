@@ -100,14 +100,14 @@ class Alerts:
             return [self._injected.pop(key) for key in keys]
 
     def injected(self) -> list[Alert]:
-        """Those that no rule brings about."""
+        """All that were injected."""
         with self._lock:
-            return [alert for alert in self._injected.values() if not any(self._same(alert))]
+            return list(self._injected.values())
 
     # all
 
     def groups(self) -> list[Group]:
-        """The rules' groups, and one of the injected alerts where there are any."""
+        """The rules' groups, and one of the injected alerts that no rule brings about."""
         made = [
             Rule(
                 name=alert.labels["alertname"],
@@ -119,6 +119,7 @@ class Alerts:
                 evaluated_at=time.time(),
             )
             for alert in self.injected()
+            if not any(self._same(alert))
         ]
         return [*self.rules, *([Group(INJECTED, made)] if made else [])]
 

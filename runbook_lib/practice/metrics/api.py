@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.metrics.alerts import Alerts
+from runbook_lib.practice.metrics.faces import Face
 from runbook_lib.practice.metrics.promql.engine import Answer, instant, over_range, parsed
 from runbook_lib.practice.metrics.promql.selectors import matches
 from runbook_lib.practice.metrics.promql.values import QueryError, Series, exponent, formatted
@@ -20,7 +21,6 @@ from runbook_lib.practice.metrics.rules import Alert, Group, Rule, seconds
 from runbook_lib.practice.metrics.samples import NAME, Labels, milliseconds
 from runbook_lib.practice.metrics.scrape import Scraper
 from runbook_lib.practice.metrics.store import SeriesStore
-from runbook_lib.practice.services.web import Behaviour, Server
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -33,12 +33,11 @@ Parameters = dict[str, list[str]]
 Answerer = Callable[[Parameters], Any]  # the `data` of an answer, of a request's parameters
 
 
-class PrometheusApi(Server):
+class PrometheusApi(Face):
     """Answers as a Prometheus that holds the store's series and the rules' alerts."""
 
     def __init__(self, store: SeriesStore, alerts: Alerts, scraper: Scraper) -> None:
         super().__init__()
-        self.behaviour = Behaviour()
         self._store = store
         self._alerts = alerts
         self._scraper = scraper
@@ -78,7 +77,7 @@ class PrometheusApi(Server):
         from aiohttp import web
 
         async def answer(_: web.Request) -> web.Response:
-            broken = await self._misbehaves()
+            broken = await self.misbehaving()
             return broken or web.Response(text=text)
 
         return answer
@@ -87,7 +86,7 @@ class PrometheusApi(Server):
         from aiohttp import web
 
         async def answer(request: web.Request) -> web.Response:
-            if broken := await self._misbehaves():
+            if broken := await self.misbehaving():
                 return broken
             form = await request.post()
             given: Parameters = {"name": [request.match_info.get("name", "")]}
@@ -101,14 +100,6 @@ class PrometheusApi(Server):
             return web.json_response({"status": "success", "data": data})
 
         return answer
-
-    async def _misbehaves(self) -> web.Response | None:
-        from aiohttp import web
-
-        await asyncio.sleep(self.behaviour.delay)
-        if self.behaviour.status == 200:
-            return None
-        return web.Response(status=self.behaviour.status, text=self.behaviour.body)
 
     async def _refused(self, request: web.Request) -> web.Response:
         return _error("not_found", f"{request.path} is not supported by the practice platform")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -37,11 +38,13 @@ def free_port() -> int:
 class Program:
     """One of the two: started on a port of loopback that it keeps, with a folder of its own."""
 
-    def __init__(self, names: tuple[str, ...], folder: Path) -> None:
+    def __init__(self, names: tuple[str, ...], folder: Path, remove: Sequence[Path] = ()) -> None:
+        """`remove` are folders that an orphaned program's guard deletes."""
         self.folder = folder
+        self.port = free_port()
         self._names = names
+        self._remove = list(remove)
         self._running: Guarded | None = None
-        self.port = 0
 
     @property
     def url(self) -> str:
@@ -57,12 +60,11 @@ class Program:
         if binary is None:
             raise RealError(f"{self._names[0]} is not installed")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.port = self.port or free_port()
         log = self.folder / f"{self._names[0]}.log"
         settings = [f"{name}={value}" for name, value in _MEMORY.items()]
         listen = f"--web.listen-address=127.0.0.1:{self.port}"
         command = ["/usr/bin/env", *settings, binary, listen, "--log.level=warn", *options]
-        self._running = Guarded(command, user=None, cwd=self.folder, log=log, remove=[])
+        self._running = Guarded(command, user=None, cwd=self.folder, log=log, remove=self._remove)
         self._wait_ready(log)
 
     def _wait_ready(self, log: Path) -> None:

@@ -27,6 +27,10 @@ class Target:
     up: bool = False
 
     @property
+    def name(self) -> str:
+        return f"{self.collector.job}/{self.instance}"
+
+    @property
     def labels(self) -> Labels:
         return {"job": self.collector.job, "instance": self.instance}
 
@@ -80,5 +84,4 @@ class Scraper:
         target.scraped_at, target.seconds = began, time.time() - began
         if not any(sample.name == "up" for sample in samples):
             samples.append(Sample("up", {}, float(target.up)))
-        name = f"{target.collector.job}/{target.instance}"
-        self._store.record(milliseconds(began), name, samples, target.labels)
+        self._store.record(milliseconds(began), target.name, samples, target.labels)

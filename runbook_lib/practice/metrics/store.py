@@ -192,3 +192,18 @@ class SeriesStore:
     def labels(self, matches: list[Match], begin: int, end: int) -> list[Labels]:
         """The labels of the series that have samples in the span."""
         return [series.labels for series in self.select(matches, begin, end)]
+
+    def now(self, target: str) -> list[tuple[Labels, float]]:
+        """What the target's last scrape gave, without what was put over it."""
+        with self._lock:
+            return [
+                (series.labels, series.values[-1])
+                for key in self._alive.get(target, ())
+                if key not in self._put and (series := self._series[key]).values
+            ]
+
+    def put_now(self, at: int) -> list[tuple[Labels, float]]:
+        """The series that were put in, at a moment (milliseconds)."""
+        with self._lock:
+            found = [(series.labels, series.of(at)) for series in self._put.values()]
+        return [(labels, value) for labels, value in found if value is not None]

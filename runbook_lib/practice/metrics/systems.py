@@ -14,11 +14,11 @@ from runbook_lib.practice.metrics.alertmanager import Held
 from runbook_lib.practice.metrics.alertmanager_api import AlertmanagerApi
 from runbook_lib.practice.metrics.alerts import Alerts
 from runbook_lib.practice.metrics.api import PrometheusApi
+from runbook_lib.practice.metrics.faces import Behaviour, Face
 from runbook_lib.practice.metrics.rules import Alert, loaded, seconds
 from runbook_lib.practice.metrics.samples import NAME, Key
 from runbook_lib.practice.metrics.scrape import Scraper, Target
 from runbook_lib.practice.metrics.store import SeriesStore
-from runbook_lib.practice.services.web import Behaviour
 from runbook_lib.practice.system import System
 
 _LOG = logging.getLogger(__name__)
@@ -30,27 +30,30 @@ _RESOLVED_AFTER = 4
 class Alertmanager(System):
     """The built-in Alertmanager."""
 
+    face: Face
+
     def __init__(self) -> None:
-        self.api = AlertmanagerApi()
+        self._api = AlertmanagerApi()
+        self.face = self._api
 
     @property
     def url(self) -> str:
-        return self.api.url
+        return self.face.url
 
     @property
     def running(self) -> bool:
-        return self.api.listening
+        return self.face.listening
 
     async def start(self) -> None:
-        await self.api.start()
+        await self.face.start()
 
     async def stop(self) -> None:
-        await self.api.stop()
+        await self.face.stop()
 
     async def heal(self) -> None:
         """No silence and no receiver, and the alerts that Prometheus sends next."""
-        self.api.manager.reset()
-        self.api.behaviour = Behaviour()
+        self._api.manager.reset()
+        self.face.behaviour = Behaviour()
 
     def verbs(self) -> Mapping[str, Callable[..., Any]]:
         return {"receiver": self.receiver, "behave": self.behave}
@@ -62,16 +65,20 @@ class Alertmanager(System):
         """Tell this webhook of every alert, from what is firing on. ValueError for no URL."""
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"a webhook's URL begins with http:// or https://; got {url!r}")
-        self.api.manager.add_receiver(url)
+        await self.listen(url)
+
+    async def listen(self, url: str) -> None:
+        """Add a webhook whose URL is known to be one."""
+        self._api.manager.add_receiver(url)
 
     async def behave(self, status: int = 200, delay: float = 0.0) -> None:
         """Answer everything with this status, after so many seconds."""
-        self.api.behaviour = behaviour(status, delay)
+        self.face.behaviour = Behaviour(status, delay)
 
     def receive(self, alerts: list[Held]) -> None:
         """What Prometheus sends; lost while this is stopped."""
         if self.running:
-            self.api.manager.receive(alerts)
+            self._api.manager.receive(alerts)
 
 
 class Prometheus(System):
@@ -88,7 +95,7 @@ class Prometheus(System):
         self.store = SeriesStore()
         self.scraper = Scraper(self.store, targets, scrape_seconds)
         self.alerts = Alerts(self.store, loaded())
-        self.api = PrometheusApi(self.store, self.alerts, self.scraper)
+        self.face: Face = PrometheusApi(self.store, self.alerts, self.scraper)
         self._alertmanager = alertmanager
         self._evaluation = evaluation_seconds
         self._task: asyncio.Task[None] | None = None
@@ -96,11 +103,11 @@ class Prometheus(System):
 
     @property
     def url(self) -> str:
-        return self.api.url
+        return self.face.url
 
     @property
     def running(self) -> bool:
-        return self.api.listening
+        return self.face.listening
 
     async def start(self) -> None:
         """When this returns, all targets are scraped and all rules evaluated once."""
@@ -108,7 +115,7 @@ class Prometheus(System):
             return
         await self.scraper.start()
         await self.evaluate()
-        await self.api.start()
+        await self.face.start()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -119,17 +126,18 @@ class Prometheus(System):
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.scraper.stop()
-        await self.api.stop()
+        await self.face.stop()
 
     async def heal(self) -> None:
         """Nothing injected is left; what was scraped stays, as a real one's past does."""
-        self.api.behaviour = Behaviour()
+        self.face.behaviour = Behaviour()
+        changed = bool(self._put)
         self.store.take_out(self._put)
         self._put.clear()
-        await self.resolve()
+        ended = self.alerts.resolve()
         if self.running:
             await asyncio.to_thread(self.scraper.scrape)
-            await self.evaluate()
+            await self.apply(ended, changed=changed or bool(ended))
 
     async def _run(self) -> None:
         while True:
@@ -140,6 +148,12 @@ class Prometheus(System):
         """Evaluate all rules now, and tell Alertmanager."""
         ended = await asyncio.to_thread(self.alerts.evaluate)
         self._tell([alert for _, alert in self.alerts.all() if alert.firing], ended)
+
+    async def apply(self, ended: list[Alert], *, changed: bool = True) -> None:
+        """Let a verb's effect be seen at once. `ended` are injected alerts that fire no more."""
+        now = time.time()
+        self._tell([], [(alert, now) for alert in ended])
+        await self.evaluate()
 
     def _tell(self, firing: list[Alert], ended: list[tuple[Alert, float]]) -> None:
         if self._alertmanager is None:
@@ -187,12 +201,14 @@ class Prometheus(System):
         now = time.time()
         known = {"alertname": name, "severity": severity, **(labels or {})}
         await asyncio.to_thread(self.alerts.inject, known, {"summary": summary}, now - age_seconds)
-        self._tell([alert for _, alert in self.alerts.all() if alert.firing], [])
+        if self.running:
+            await self.apply([])
 
     async def resolve(self, name: str | None = None) -> None:
         """End the alerts that were injected, or those of one name."""
-        now = time.time()
-        self._tell([], [(alert, now) for alert in self.alerts.resolve(name)])
+        ended = self.alerts.resolve(name)
+        if self.running:
+            await self.apply(ended, changed=bool(ended))
 
     async def series(
         self,
@@ -217,11 +233,11 @@ class Prometheus(System):
             curve = _shaped(now, seconds(since), dict(shape or {}))
         self._put.append(self.store.put({**(labels or {}), NAME: name}, curve))
         if self.running:
-            await self.evaluate()
+            await self.apply([])
 
     async def behave(self, status: int = 200, delay: float = 0.0) -> None:
         """Answer everything with this status, after so many seconds."""
-        self.api.behaviour = behaviour(status, delay)
+        self.face.behaviour = Behaviour(status, delay)
 
 
 def _shaped(now: float, since: float, shape: dict[str, Any]) -> shapes.Curve:
@@ -230,10 +246,3 @@ def _shaped(now: float, since: float, shape: dict[str, Any]) -> shapes.Curve:
         kinds = ", ".join(sorted(shapes.SHAPES))
         raise ValueError(f"a shape has kind ({kinds}), before and after")
     return shapes.SHAPES[kind](now, since, float(shape["before"]), float(shape["after"]))
-
-
-def behaviour(status: int, delay: float) -> Behaviour:
-    """How everything is answered. Raises ValueError for what is no status or delay."""
-    if not 200 <= status <= 599 or delay < 0:
-        raise ValueError("a status lies between 200 and 599, a delay is 0 seconds or more")
-    return Behaviour(status=status, body="" if status == 200 else f"{status}\n", delay=delay)
