@@ -279,6 +279,20 @@ def test_older_schema_and_no_statement_statistics(hosted: Hosted, database: Data
         ask(database, "SELECT count(*) FROM pg_stat_statements")
 
 
+def test_heal_undoes_what_it_knows_nothing_of(hosted: Hosted, database: Database) -> None:
+    with connect(database, user="postgres", password=database.server.passwords["postgres"]) as root:
+        root.execute("CREATE DATABASE left_behind")
+        root.execute("DROP TABLE metrics CASCADE")
+        root.execute("REASSIGN OWNED BY reporting TO mlflow")
+        root.execute("DROP OWNED BY reporting")
+        root.execute("DROP ROLE reporting")
+        root.execute("ALTER ROLE mlops_admin PASSWORD 'forgotten'")
+        root.execute("ALTER SYSTEM SET work_mem = '64kB'")
+    hosted.do("heal")
+    assert ask(database, "SHOW work_mem") == "4MB"
+    assert ask(database, "SELECT count(*) FROM pg_database WHERE datname = 'left_behind'") == 0
+
+
 def test_kill_stop_and_start(hosted: Hosted, database: Database) -> None:
     hosted.do("long_query")
     for end in ("kill", "stop"):

@@ -48,7 +48,7 @@ CREATE TABLE metrics (
   value double precision,
   timestamp bigint,
   run_uuid varchar(32) REFERENCES runs,
-  step bigint NOT NULL DEFAULT 0,
+  step bigint NOT NULL DEFAULT '0'::bigint,
   is_nan boolean NOT NULL DEFAULT false,
   CONSTRAINT metric_pk PRIMARY KEY (key, timestamp, step, run_uuid, value, is_nan)
 );
@@ -81,6 +81,43 @@ CREATE TABLE tags (
   CONSTRAINT tag_pk PRIMARY KEY (key, run_uuid)
 );
 CREATE INDEX index_tags_run_uuid ON tags (run_uuid);
+
+CREATE TABLE datasets (
+  dataset_uuid varchar(36) NOT NULL,
+  experiment_id integer,
+  name varchar(500),
+  digest varchar(36),
+  dataset_source_type varchar(36) NOT NULL,
+  dataset_source text NOT NULL,
+  dataset_schema text,
+  dataset_profile text,
+  CONSTRAINT dataset_pk PRIMARY KEY (experiment_id, name, digest),
+  CONSTRAINT fk_datasets_experiment_id_experiments
+    FOREIGN KEY (experiment_id) REFERENCES experiments ON DELETE CASCADE
+);
+CREATE INDEX index_datasets_dataset_uuid ON datasets (dataset_uuid);
+CREATE INDEX index_datasets_experiment_id_dataset_source_type
+  ON datasets (experiment_id, dataset_source_type);
+
+CREATE TABLE inputs (
+  input_uuid varchar(36) NOT NULL,
+  source_type varchar(36),
+  source_id varchar(36),
+  destination_type varchar(36),
+  destination_id varchar(36),
+  step bigint NOT NULL DEFAULT '0'::bigint,
+  CONSTRAINT inputs_pk PRIMARY KEY (source_type, source_id, destination_type, destination_id)
+);
+CREATE INDEX index_inputs_input_uuid ON inputs (input_uuid);
+CREATE INDEX index_inputs_destination_type_destination_id_source_type
+  ON inputs (destination_type, destination_id, source_type);
+
+CREATE TABLE input_tags (
+  input_uuid varchar(36),
+  name varchar(255),
+  value varchar(500) NOT NULL,
+  CONSTRAINT input_tags_pk PRIMARY KEY (input_uuid, name)
+);
 
 CREATE TABLE registered_models (
   name varchar(256),
@@ -145,6 +182,33 @@ CREATE TABLE model_version_tags (
 );
 CREATE INDEX idx_model_version_tags_workspace_name_version
   ON model_version_tags (workspace, name, version);
+
+-- A real server looks for these two before it starts.
+CREATE TABLE webhooks (
+  webhook_id varchar(256) CONSTRAINT webhook_pk PRIMARY KEY,
+  name varchar(256) NOT NULL,
+  description varchar(1000),
+  url varchar(500) NOT NULL,
+  status varchar(20) NOT NULL DEFAULT 'ACTIVE',
+  secret varchar(1000),
+  creation_timestamp bigint,
+  last_updated_timestamp bigint,
+  deleted_timestamp bigint,
+  workspace varchar(63) NOT NULL DEFAULT 'default'
+);
+CREATE INDEX idx_webhooks_status ON webhooks (status);
+CREATE INDEX idx_webhooks_name ON webhooks (name);
+CREATE INDEX idx_webhooks_workspace ON webhooks (workspace);
+
+CREATE TABLE webhook_events (
+  webhook_id varchar(256) REFERENCES webhooks ON DELETE CASCADE,
+  entity varchar(50),
+  action varchar(50),
+  CONSTRAINT webhook_event_pk PRIMARY KEY (webhook_id, entity, action)
+);
+CREATE INDEX idx_webhook_events_entity ON webhook_events (entity);
+CREATE INDEX idx_webhook_events_action ON webhook_events (action);
+CREATE INDEX idx_webhook_events_entity_action ON webhook_events (entity, action);
 
 CREATE TABLE alembic_version (version_num varchar(32) CONSTRAINT alembic_version_pkc PRIMARY KEY);
 -- The last migration of 3.17; loads.py knows the one before.

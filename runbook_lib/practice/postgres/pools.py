@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
-from runbook_lib.practice.postgres.sessions import LAST_QUERY, ROLES, Sessions
+from runbook_lib.practice.postgres.sessions import LAST_QUERY, Sessions
 
 # Sessions that each pod of an application keeps in a quiet hour.
 SIZES = {"platform-api": 2, "mlflow": 2}
@@ -15,9 +16,9 @@ RETRY_SECONDS = 1.0
 class Pools:
     """Keeps each pod's sessions open: used now and then, opened anew when they were ended."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, sizes: Mapping[str, int]) -> None:
         self._sessions = sessions
-        self.sizes = dict(SIZES)
+        self.sizes = dict(sizes)
         # What the application's last attempt to connect or to query was told; none if it went well.
         self.errors: dict[str, str] = {}
         self._pools: dict[tuple[str, str, int], asyncio.Task[None]] = {}
@@ -51,7 +52,6 @@ class Pools:
     async def _keep(self, application: str, tried: asyncio.Event) -> None:
         import psycopg
 
-        assert application in ROLES
         while True:
             try:
                 async with await self._sessions.connect(application) as connection:

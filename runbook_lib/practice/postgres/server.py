@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook_lib.practice.guarded import Guarded
-from runbook_lib.practice.postgres import mirror
+from runbook_lib.practice.postgres import snapshot
 from runbook_lib.practice.postgres.binaries import (
     PostgresError,
     make_home,
@@ -82,7 +82,7 @@ class Postgres:
     def restore(self) -> None:
         """The server as create() left it, whatever was done to it; every session ends."""
         self.stop()
-        self._mirror(self._kept, self._data)
+        self._snapshot("restore")
         self.start()
 
     def remove(self) -> None:
@@ -154,22 +154,23 @@ class Postgres:
                     os.kill(pid, signal.SIGKILL)
 
     def _keep(self) -> None:
-        """Put a copy of the data folder aside for restore()."""
+        """Put the data folder aside for restore()."""
         self.stop()
-        self._mirror(self._data, self._kept)
+        self._snapshot("save")
         self.start()
 
-    def _mirror(self, source: Path, target: Path) -> None:
-        # As ourselves: the server's user may not reach Python. The copies keep their owner.
+    def _snapshot(self, what: str) -> None:
+        # As ourselves: the server's user may not reach Python. Owners are kept.
+        archive = self._folder / "kept.tar"
         copying = Guarded(
-            [sys.executable, "-I", "-S", mirror.__file__, str(source), str(target)],
+            [sys.executable, "-I", "-S", snapshot.__file__, what, str(self._data), str(archive)],
             user=None,
             cwd=self._folder,
             log=self.log,
             remove=self._leftovers(),
         )
         if code := copying.wait(timeout=COPY_SECONDS):
-            raise PostgresError(f"copying {source} ended with {code}; see {self.log}")
+            raise PostgresError(f"snapshot.py {what} ended with {code}; see {self.log}")
 
     def reject(self, role: str) -> None:
         """Put a rule that rejects `role` before all others; it holds from the next reload on."""
@@ -179,10 +180,6 @@ class Postgres:
     @property
     def _data(self) -> Path:
         return self._folder / "data"
-
-    @property
-    def _kept(self) -> Path:
-        return self._folder / "kept"
 
     @property
     def _folder(self) -> Path:

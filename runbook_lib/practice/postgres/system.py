@@ -31,11 +31,22 @@ BLOAT_ROUNDS = 12
 class Database(System):
     """PostgreSQL with MLflow's tables. `server` is the process, `pools` the healthy sessions."""
 
-    def __init__(self, state: Path, *, remove_when_orphaned: bool = False) -> None:
-        """`state` is the platform's folder, which an orphaned server's guard may remove."""
+    def __init__(
+        self,
+        state: Path,
+        *,
+        remove_when_orphaned: bool = False,
+        pools: Mapping[str, int] = SIZES,
+    ) -> None:
+        """`state` is the platform's folder, which an orphaned server's guard may remove.
+
+        `pools` says how many sessions each pod of an application keeps in a quiet hour; none of
+        those applications whose pods connect by themselves.
+        """
         self.server = Postgres(state, remove_when_orphaned=remove_when_orphaned)
         self.sessions = Sessions(self.server)
-        self.pools = Pools(self.sessions)
+        self.pools = Pools(self.sessions, pools)
+        self._sizes = dict(pools)
         self._first_passwords = dict(self.server.passwords)
         self._next_passwords = {role: secrets.token_urlsafe(18) for role in APPLICATION_ROLES}
         self._created = False
@@ -59,7 +70,7 @@ class Database(System):
     async def heal(self) -> None:
         await self.stop()
         self.server.passwords.update(self._first_passwords)
-        self.pools.sizes.update(SIZES)
+        self.pools.sizes.update(self._sizes)
         await asyncio.to_thread(self.server.restore)
         await self.pools.follow()
 
@@ -151,8 +162,9 @@ class Database(System):
 
     async def pool_size(self, *, application: str, sessions: int) -> None:
         """Each pod keeps so many sessions, and uses them: high but normal, or more than fit."""
-        if application not in SIZES or not 0 <= sessions <= MAX_CONNECTIONS:
-            raise ValueError(f"pool_size: one of {', '.join(SIZES)}, 0 to {MAX_CONNECTIONS}")
+        if application not in self._sizes or not 0 <= sessions <= MAX_CONNECTIONS:
+            known = ", ".join(self._sizes) or "no application"
+            raise ValueError(f"pool_size: {known} has pools here; 0 to {MAX_CONNECTIONS}")
         self.pools.sizes[application] = sessions
         await self.pools.follow()
 
