@@ -7,7 +7,7 @@ import base64
 import json
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,16 @@ class Inside:
 
     def verb(self, system: System, verb: str, **arguments: Any) -> Any:
         return self.run(perform(system, verb, arguments))
+
+    def addresses(self, **systems: Any) -> Callable[[str], str | None]:
+        """Where MLflow (`mlflow`) and Redis (`redis`) really listen, by the Service's name."""
+        found = {}
+        if "mlflow" in systems:
+            found["mlflow"] = systems["mlflow"].url
+        if "redis" in systems:
+            server = systems["redis"].server
+            found["feast-redis-master"] = f"redis://:{server.password}@{server.host}:{server.port}"
+        return found.get
 
     def heal(self) -> None:
         for system in self.systems:

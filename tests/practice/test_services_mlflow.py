@@ -11,32 +11,13 @@ import httpx
 import pytest
 from practice.inside import Inside
 
+from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.services.mlflow import API, ARTIFACTS, HOST, Mlflow
 from runbook_lib.practice.services.pool import Limits, Pool, PoolTimeoutError
 from runbook_lib.practice.services.rules import SERVING, rules_of
 from runbook_lib.practice.wait import until
 
 SECONDS = 20.0
-
-
-class Bucket:
-    """S3 with one bucket; it may refuse."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.refuses = False
-
-    def client(self, service: str) -> Bucket:
-        assert service == "s3"
-        return self
-
-    def put_object(self, **given: Any) -> None:
-        from botocore.exceptions import ClientError
-
-        if self.refuses:
-            error = {"Error": {"Code": "AccessDenied", "Message": "Access Denied"}}
-            raise ClientError(error, "PutObject")  # type: ignore[arg-type]
-        self.objects[given["Key"]] = given["Body"]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +28,8 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Bucket:
-    return Bucket()
-
-
-@pytest.fixture(scope="module")
-def server(inside: Inside, bucket: Bucket) -> Mlflow:
-    made: Mlflow = inside.add(Mlflow(inside.api.store, inside.api.kubelet, bucket))
+def server(inside: Inside, account: Aws) -> Mlflow:
+    made: Mlflow = inside.add(Mlflow(inside.api.store, inside.api.kubelet, account))
     made.traffic(0)
     return made
 
@@ -253,13 +229,25 @@ def test_host_header(mlflow: Client) -> None:
     assert answer.status_code == 200
 
 
-def test_artifacts_may_be_denied_while_the_api_is_healthy(mlflow: Client, bucket: Bucket) -> None:
+def test_artifacts_go_through_to_the_bucket_and_back(mlflow: Client, account: Aws) -> None:
     path = f"{ARTIFACTS}/1/run/artifacts/model.pkl"
     assert mlflow.ask("PUT", path, content=b"x").status_code == 200
-    assert bucket.objects == {"1/run/artifacts/model.pkl": b"x"}
-    bucket.refuses = True
-    answer = mlflow.ask("PUT", path, content=b"x")
-    bucket.refuses = False
+    stored = account.client("s3").get_object(
+        Bucket="mlops-platform-production-artifacts", Key="1/run/artifacts/model.pkl"
+    )
+    assert stored["Body"].read() == b"x"
+    assert mlflow.ask("GET", path).content == b"x"
+    listed = mlflow.ask("GET", f"{ARTIFACTS}?path=1/run/artifacts").json()
+    assert listed == {"files": [{"path": "model.pkl", "is_dir": False, "file_size": 1}]}
+    missing = mlflow.ask("GET", f"{ARTIFACTS}/1/run/artifacts/none")
+    assert (missing.status_code, missing.json()["error_code"]) == (404, "RESOURCE_DOES_NOT_EXIST")
+
+
+def test_artifacts_may_be_denied_while_the_api_is_healthy(mlflow: Client, account: Aws) -> None:
+    denied = {"kind": "denied", "service": "s3", "operation": "PutObject"}
+    account.set_faults([denied])
+    answer = mlflow.ask("PUT", f"{ARTIFACTS}/1/run/artifacts/model.pkl", content=b"x")
+    account.set_faults([])
     assert answer.status_code == 500
     assert "S3UploadFailedError: Failed to upload" in mlflow.inside.logs("mlflow")
     assert "AccessDenied" in mlflow.inside.logs("mlflow")

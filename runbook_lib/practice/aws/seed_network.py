@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from runbook_lib.practice.aws.additions import Ask
@@ -15,6 +16,7 @@ from runbook_lib.practice.aws.names import (
     NODE_GROUP,
 )
 from runbook_lib.practice.seed.parts import NODES
+from runbook_lib.practice.services import feast_registry
 
 IMAGE = "ami-0a1b2c3d4e5f60718"
 # Where the Services' node ports are, by target group.
@@ -247,7 +249,7 @@ def buckets(ask: Ask) -> None:
             "1/6f1c2d3e4b5a4c7d8e9f0a1b2c3d4e5f/artifacts/model/MLmodel": MLMODEL,
             "test.txt": b"reachable\n",
         },
-        "features": {"registry.db": b"\x0a\x0bmlops_platform\x12\x011"},
+        "features": {"registry.db": feast_registry.dump(feast_registry.healthy(time.time()))},
         "models": {
             "churn/3/model.joblib": b"\x80\x04\x95",
             "churn/3/MLmodel": MLMODEL,

@@ -1,0 +1,439 @@
+"""Feast's feature server (0.67): features from Redis, views from the registry in S3.
+
+Facts of the real server with a Redis store that are kept: every status is PRESENT; what is
+absent has a null value and the event timestamp 1970-01-01T00:00:00Z, and what is stale its old
+one. The registry is fetched again on the request path once it is older than its ttl; while it
+cannot be, requests fail and /health is 503. A server that starts without a registry writes an
+empty one; one that may not read the bucket ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.kubernetes.selectors import dig
+from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.redis import features as bytes_of
+from runbook_lib.practice.services import feast_registry
+from runbook_lib.practice.services.application import Answer, Application, Call
+from runbook_lib.practice.services.feast_registry import Registry, View
+from runbook_lib.practice.services.mlflow import S3
+from runbook_lib.practice.services.neighbours import UnreachableError, Where, reach
+from runbook_lib.practice.services.routing import Backend
+from runbook_lib.practice.services.rules import Raised
+
+FEATURES = "/get-online-features"
+BUCKET, KEY = "mlops-platform-production-features", "registry.db"
+REGISTRY_STATES = ("missing", "unreadable", "view_missing", "never_materialized")
+_EPOCH = "1970-01-01T00:00:00Z"
+_PACKAGES = "/usr/local/lib/python3.11/site-packages/"
+_FRAMES = (
+    (f"{_PACKAGES}feast/feature_server.py", 702, "get_online_features"),
+    (f"{_PACKAGES}feast/feature_store.py", 4094, "get_online_features_async"),
+)
+_REGISTRY_FRAMES = (
+    (f"{_PACKAGES}feast/infra/registry/registry.py", 1536, "_get_registry_proto"),
+    (f"{_PACKAGES}feast/infra/registry/s3.py", 52, "get_registry_proto"),
+)
+_NOT_FOUND = (
+    "FeatureViewNotFoundException",
+    "FeatureServiceNotFoundException",
+    "S3RegistryBucketForbiddenAccess",
+    "S3RegistryBucketNotExist",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What feature_store.yaml says."""
+
+    project: str = "mlops_platform"
+    registry: str = f"s3://{BUCKET}/{KEY}"
+    ttl: float = 60.0
+    redis: str = "feast-redis-master:6379"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A container's settings, and the registry that it fetched at a time."""
+
+    settings: Settings
+    registry: Registry | None = None
+    fetched: float = 0.0
+
+
+class FeatureServer(Application):
+    """The server behind Service feast-feature-server."""
+
+    def __init__(self, store: Store, kubelet: Kubelet, aws: S3, where: Where) -> None:
+        super().__init__(
+            store,
+            kubelet,
+            app="feast-feature-server",
+            backend=Backend("mlops-platform", "feast-feature-server", 6566),
+        )
+        self._aws = aws
+        self._s3: Any = None
+        self._where = where
+        self._known: dict[str, _Known] = {}  # by the uid of the pod
+
+    # life
+
+    async def heal(self) -> None:
+        await super().heal()
+        await asyncio.to_thread(self._apply)
+        self._expire()
+
+    def _apply(self) -> None:
+        """`feast apply`, and a materialization of this moment. Blocks."""
+        self._put(feast_registry.dump(feast_registry.healthy(time.time())))
+
+    def _put(self, raw: bytes) -> None:
+        self._client().put_object(Bucket=BUCKET, Key=KEY, Body=raw)
+
+    def _client(self) -> Any:
+        if self._s3 is None:
+            self._s3 = self._aws.client("s3")
+        return self._s3
+
+    def _expire(self) -> None:
+        """The containers fetch the registry again with their next request."""
+        self._known = {uid: replace(one, fetched=0.0) for uid, one in self._known.items()}
+
+    # verbs
+
+    def verbs(self) -> Mapping[str, Callable[..., Any]]:
+        return {**super().verbs(), "registry": self.registry}
+
+    def registry(self, state: str, view: str = "") -> None:
+        """The registry is missing or unreadable, or a view is missing in it or never materialized.
+
+        The states are those of REGISTRY_STATES. Blocks.
+        """
+        if state not in REGISTRY_STATES:
+            raise ValueError(f"registry: state is one of {', '.join(REGISTRY_STATES)}")
+        healthy = feast_registry.healthy(time.time())
+        about_view = state in ("view_missing", "never_materialized")
+        if about_view != bool(view) or (view and healthy.view(view) is None):
+            names = ", ".join(one.name for one in healthy.views)
+            raise ValueError(f"registry: {state} with view {view!r}; views are {names}")
+        if state == "missing":
+            self._client().delete_object(Bucket=BUCKET, Key=KEY)
+        elif state == "unreadable":
+            self._put(b"\x07 no registry")
+        else:
+            views = [
+                one.without_materialization() if one.name == view else one
+                for one in healthy.views
+                if state == "never_materialized" or one.name != view
+            ]
+            self._put(feast_registry.dump(replace(healthy, views=tuple(views))))
+        self._expire()
+
+    # a quiet hour
+
+    def usual_request(self, number: int) -> tuple[str, str, dict[str, str], Any]:
+        wanted = ["customer_features:total_purchases", "customer_features:avg_order_value"]
+        entities = {"customer_id": [str(100 + number % 200)]}
+        return "POST", FEATURES, {}, {"features": wanted, "entities": entities}
+
+    # a container begins
+
+    async def container_started(self, pod: Object, env: Mapping[str, str]) -> None:
+        """Read the configuration and the registry, as the server does before it serves."""
+        uid = pod["metadata"]["uid"]
+        self._known[uid] = _Known(settings_of(self._store, pod, env))
+        try:
+            await self._registry(uid)
+        except Raised as error:
+            if error.name == "FileNotFoundError":
+                await asyncio.to_thread(self._create_empty, self._known[uid].settings)
+                line = "INFO:feast.infra.registry.registry:Registry file not found. Creating new"
+                self._kubelet.append_log(pod, self.container_of(pod), f"{line} registry.")
+                return
+            lines = (*error.traceback, "[ERROR] Worker failed to boot.")
+            self._kubelet.end(pod, self.container_of(pod), 1, lines, "Error")
+
+    def _create_empty(self, settings: Settings) -> None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, key = _place(settings.registry)
+        empty = feast_registry.dump(Registry(settings.project, ()))
+        try:
+            self._client().put_object(Bucket=bucket, Key=key, Body=empty)
+        except (BotoCoreError, ClientError):
+            return  # it may read the bucket only; its next fetch says so
+
+    async def _registry(self, uid: str) -> Registry:
+        """The container's registry, fetched where it is too old. Raises Raised."""
+        known = self._known[uid]
+        if known.registry is not None and time.time() - known.fetched < known.settings.ttl:
+            return known.registry
+        raw = await asyncio.to_thread(self._fetch, known.settings.registry)
+        try:
+            registry = feast_registry.load(raw, known.settings.project)
+        except ValueError:
+            name = "google.protobuf.message.DecodeError"
+            raise Raised(name, "Error parsing message", _REGISTRY_FRAMES) from None
+        self._known[uid] = _Known(known.settings, registry, time.time())
+        return registry
+
+    def _fetch(self, registry: str) -> bytes:
+        """The registry's bytes, by the steps of Feast's S3 registry store. Raises Raised."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, key = _place(registry)
+        try:
+            try:
+                self._client().head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    name, what = "S3RegistryBucketNotExist", "does not exist"
+                else:
+                    name, what = "S3RegistryBucketForbiddenAccess", "can't be accessed"
+                text = f"S3 bucket {bucket} for the Feast registry {what}"
+                raise Raised(f"feast.errors.{name}", text, _REGISTRY_FRAMES) from None
+            try:
+                raw: bytes = self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
+                return raw
+            except ClientError:
+                text = f"Error while trying to locate Registry at path {registry}"
+                raise Raised("FileNotFoundError", text, _REGISTRY_FRAMES) from None
+        except BotoCoreError as error:
+            name = f"botocore.exceptions.{type(error).__name__}"
+            raise Raised(name, str(error), _REGISTRY_FRAMES) from None
+
+    # requests
+
+    def error_lines(self, call: Call, error: Raised) -> Iterable[str]:
+        first, *rest = error.traceback
+        return (f"ERROR:fastapi:{first}", *rest)
+
+    def access_line(self, call: Call, path: str, status: int) -> str:
+        return f'10.0.1.41:0 - "{call.method} {path} HTTP/1.1" {status}'
+
+    def failed(self, error: Raised) -> Answer:
+        """Feast's handler: its own errors as a document in a string, others as their text."""
+        module, _, name = error.name.rpartition(".")
+        if module != "feast.errors":
+            return Answer(500, json.dumps(error.message))
+        detail = json.dumps({"module": module, "class": name, "message": error.message})
+        return Answer(404 if name in _NOT_FOUND else 500, json.dumps(detail))
+
+    async def answer(self, call: Call) -> Answer:
+        if call.path not in ("/health", FEATURES):
+            return Answer(404, {"detail": "Not Found"})
+        if call.method != ("GET" if call.path == "/health" else "POST"):
+            return Answer(405, {"detail": "Method Not Allowed"})
+        uid = call.target.pod["metadata"]["uid"]
+        if uid not in self._known:
+            self._known[uid] = _Known(settings_of(self._store, call.target.pod, call.env))
+        if call.path == "/health":
+            try:
+                await self._registry(uid)
+            except Raised:
+                return Answer(503)
+            return Answer(200)
+        given = _validated(call.body)
+        if isinstance(given, Answer):
+            return given
+        return Answer(200, await self._online_features(uid, given))
+
+    async def _online_features(self, uid: str, given: Mapping[str, Any]) -> Any:
+        registry = await self._registry(uid)
+        asked = _asked(given, registry)
+        entities: dict[str, list[Any]] = given["entities"]
+        names, results = list[str](), list[dict[str, Any]]()
+        for key in dict.fromkeys(key for view, _ in asked for key, _ in view.join_keys):
+            names.append(key)
+            values = [str(value) for value in entities[key]]
+            results.append(_vector(values, [_EPOCH] * len(values)))
+        for view, features in asked:
+            rows = await self._rows(uid, registry.project, view, features, entities)
+            stamps = [stamp for _, stamp in rows]
+            for number, feature in enumerate(features):
+                full = given.get("full_feature_names")
+                names.append(f"{view.name}__{feature}" if full else feature)
+                results.append(_vector([values[number] for values, _ in rows], stamps))
+        return {"results": results, "metadata": {"feature_names": names}}
+
+    async def _rows(
+        self,
+        uid: str,
+        project: str,
+        view: View,
+        features: Sequence[str],
+        entities: Mapping[str, list[Any]],
+    ) -> list[tuple[list[Any], str]]:
+        """Of each entity the values and the event timestamp of a view. Raises Raised."""
+        from redis.exceptions import RedisError
+
+        keys = [key for key, _ in view.join_keys]
+        columns = [[_cast(value, kind) for value in entities[key]] for key, kind in view.join_keys]
+        hashes = [bytes_of.entity_key(project, keys, row) for row in zip(*columns, strict=True)]
+        fields = [bytes_of.feature_field(view.name, feature) for feature in features]
+        fields.append(bytes_of.timestamp_field(view.name))
+        connection = self._known[uid].settings.redis
+        try:
+            url = f"redis://{connection}/0"
+            place, host = reach(self._store, url, self.backend.namespace, self._where)
+            async with _redis(place) as client, client.pipeline(transaction=False) as pipe:
+                for one in hashes:
+                    pipe.hmget(one, fields)
+                found = await pipe.execute()
+        except UnreachableError as error:
+            text = f"Error {error} connecting to {connection}."
+            raise Raised("redis.exceptions.ConnectionError", text, _FRAMES) from None
+        except RedisError as error:
+            text = str(error).replace(urlsplit(place).netloc.rpartition("@")[2], host)
+            raise Raised(f"redis.exceptions.{type(error).__name__}", text, _FRAMES) from None
+        return [_row(values) for values in found]
+
+
+def settings_of(store: Store, pod: Object, env: Mapping[str, str]) -> Settings:
+    """What the feature_store.yaml says that is mounted in a pod; defaults where none is.
+
+    It is YAML of the engineer's making: what cannot be read counts as absent.
+    """
+    import yaml
+
+    found: dict[str, Any] = {}
+    for volume in dig(pod, "spec.volumes", []):
+        name = dig(volume, "configMap.name", "")
+        config = store.find("configmaps", name, pod["metadata"]["namespace"]) if name else None
+        text = (config or {}).get("data", {}).get("feature_store.yaml")
+        if text:
+            read = yaml.safe_load(text)
+            found = read if isinstance(read, dict) else {}
+    usual = Settings(registry=env.get("FEAST_REGISTRY", Settings.registry))
+    registry = found.get("registry") or {}
+    if isinstance(registry, str):
+        registry = {"path": registry}
+    connection = dig(found, "online_store.connection_string", usual.redis)
+    return Settings(
+        str(found.get("project", usual.project)),
+        str(registry.get("path", usual.registry)),
+        float(registry.get("cache_ttl_seconds", usual.ttl)),
+        str(connection).partition(",")[0],
+    )
+
+
+def _place(registry: str) -> tuple[str, str]:
+    bucket, _, key = registry.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _validated(body: bytes) -> dict[str, Any] | Answer:
+    """The request, or FastAPI's 422."""
+    try:
+        given = json.loads(body)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        words = "Input should be a valid dictionary or object to extract fields from"
+        wrong = {"type": "model_attributes_type", "loc": ["body"], "msg": words}
+        return Answer(422, {"detail": [wrong]})
+    if "entities" not in given:
+        wrong = {"type": "missing", "loc": ["body", "entities"], "msg": "Field required"}
+        return Answer(422, {"detail": [wrong]})
+    entities = given["entities"]
+    if not isinstance(entities, dict) or not all(
+        isinstance(values, list) for values in entities.values()
+    ):
+        wrong = {"type": "dict_type", "loc": ["body", "entities"], "msg": "Input should be a dict"}
+        return Answer(422, {"detail": [wrong]})
+    return given
+
+
+def _asked(given: Mapping[str, Any], registry: Registry) -> list[tuple[View, list[str]]]:
+    """The views that are asked for, each with its features. Raises Raised in Feast's words."""
+    if name := given.get("feature_service"):
+        text = f"Feature service {name} does not exist in project {registry.project}"
+        raise Raised("feast.errors.FeatureServiceNotFoundException", text, _FRAMES)
+    references = [str(one) for one in given.get("features") or []]
+    if not references:
+        raise Raised("ValueError", "No features specified for retrieval", _FRAMES)
+    found: dict[str, tuple[View, list[str]]] = {}
+    for reference in references:
+        name, colon, feature = reference.partition(":")
+        if not colon:
+            text = (
+                f"Invalid feature reference '{reference}'. Expected format: "
+                "'<feature_view>:<feature>' or '<feature_view>@<version>:<feature>'"
+            )
+            raise Raised("ValueError", text, _FRAMES)
+        view = registry.view(name)
+        if view is None:
+            text = f"Feature view {name} does not exist in project {registry.project}"
+            raise Raised("feast.errors.FeatureViewNotFoundException", text, _FRAMES)
+        if feature not in [one for one, _ in view.features]:
+            text = f"'Feature {feature} not found in projection {name}'"
+            raise Raised("KeyError", text, _FRAMES)
+        found.setdefault(name, (view, []))[1].append(feature)
+    _refuse_collisions(list(found.values()), full=bool(given.get("full_feature_names")))
+    _require_keys(list(found.values()), given["entities"])
+    return list(found.values())
+
+
+def _refuse_collisions(asked: list[tuple[View, list[str]]], *, full: bool) -> None:
+    names = [f"{view.name}__{one}" if full else one for view, listed in asked for one in listed]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        text = (
+            f"Duplicate features named {', '.join(twice)} found.\nTo resolve this collision, "
+            "either use the full feature name by setting 'full_feature_names=True', or ensure "
+            "that the features in question have different names."
+        )
+        raise Raised("feast.errors.FeatureNameCollisionError", text, _FRAMES)
+
+
+def _require_keys(asked: list[tuple[View, list[str]]], entities: Mapping[str, Any]) -> None:
+    if not entities:
+        raise Raised("KeyError", "'pop from an empty set'", _FRAMES)
+    for view, _ in asked:
+        missing = [key for key, _ in view.join_keys if key not in entities]
+        if missing:
+            text = (
+                f'"Missing join key values for keys: {missing}. No values provided for keys: '
+                f'{missing}. Provided join_key_values: []"'
+            )
+            raise Raised("KeyError", text, _FRAMES)
+
+
+def _cast(value: Any, kind: int) -> int | str:
+    """An entity's value in the type of its column. Raises Raised."""
+    if kind not in (feast_registry.INT32, feast_registry.INT64):
+        return str(value)
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise Raised("ValueError", str(error), _FRAMES) from None
+
+
+def _row(raw: Sequence[bytes | None]) -> tuple[list[Any], str]:
+    *values, stamp = raw
+    decoded = [bytes_of.decode_value(value) if value else None for value in values]
+    at = bytes_of.decode_timestamp(stamp) if stamp else datetime.fromtimestamp(0, UTC)
+    plain = [int(one.timestamp()) if isinstance(one, datetime) else one for one in decoded]
+    return plain, at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _vector(values: list[Any], stamps: list[str]) -> dict[str, Any]:
+    return {"values": values, "statuses": ["PRESENT"] * len(values), "event_timestamps": stamps}
+
+
+def _redis(url: str) -> Any:
+    """A client that waits as long as the real server's does: without end."""
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0))
