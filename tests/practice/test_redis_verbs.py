@@ -112,6 +112,13 @@ def test_slow_commands_stand_in_the_log(hosted: Hosted, client: redis.Redis) -> 
     assert all(entry["duration"] >= 10_000 for entry in slow)
 
 
+def test_busy_server_computes(hosted: Hosted, client: redis.Redis) -> None:
+    hosted.do("busy", percent=40)
+    until(lambda: client.slowlog_len() > 2, 10, "slow commands go on")
+    before = client.info("commandstats")["cmdstat_sort"]["usec"]
+    until(lambda: client.info("commandstats")["cmdstat_sort"]["usec"] > before, 10, "computes")
+
+
 def test_latency_is_the_networks_not_the_servers(hosted: Hosted, store: OnlineStore) -> None:
     hosted.do("latency", milliseconds=120)
     with connect(store) as client:
@@ -214,6 +221,7 @@ def test_kill_stop_and_start(hosted: Hosted, store: OnlineStore) -> None:
         ("fill", {"percent": 101}),
         ("evict", {"policy": "noeviction"}),
         ("slow_commands", {"count": 0}),
+        ("busy", {"percent": 100}),
         ("latency", {"milliseconds": 0}),
         ("blocked_clients", {"count": 100_000}),
         ("maxclients", {"connections": 0}),

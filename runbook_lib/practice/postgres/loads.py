@@ -7,6 +7,7 @@ is bounded: it rests between its statements, or its backend is niced.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -62,6 +63,26 @@ BY_RUN = {
     " SELECT 'tag-' || s || '-' || left(r.run_uuid, 8), s, r.run_uuid"
     " FROM runs r, generate_series(1, 300) s",
 }
+
+
+async def leak_on(sessions: Sessions, application: str, per_second: float) -> None:
+    """One idle session more, again and again; whoever ends some sees them come back."""
+    import psycopg
+
+    async def leak() -> None:
+        kept: list[AsyncConnection] = []
+        try:
+            while True:
+                await asyncio.sleep(1 / per_second)
+                # Refused for want of slots: the client tries again, as clients do.
+                with contextlib.suppress(psycopg.OperationalError):
+                    kept.append(await sessions.connect(application))
+                    await kept[-1].execute(LAST_QUERY)
+        finally:
+            for connection in kept:
+                await connection.close()
+
+    sessions.run(application, leak)
 
 
 async def hold_in_transaction(

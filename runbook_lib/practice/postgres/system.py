@@ -142,17 +142,27 @@ class Database(System):
         return [*self._first_passwords.values(), *self._next_passwords.values()]
 
     async def leak(
-        self, *, application: str, sessions: int | None = None, until: str | None = None
+        self,
+        *,
+        application: str,
+        sessions: int | None = None,
+        until: str | None = None,
+        per_second: float | None = None,
     ) -> int:
         """Idle sessions of one application, so many or `until="refused"`; how many are held.
 
-        They belong to the pods that live now and end with them.
+        With `per_second` the leak goes on. The sessions belong to the pods that live now and end
+        with them.
         """
         if (sessions is None) == (until is None) or until not in (None, "refused"):
             raise ValueError('leak: either sessions or until="refused"')
+        if per_second is not None:
+            self._rate(per_second)
         held = await self.sessions.hold(application, self._number(sessions))
         for connection in held:
             await connection.execute(LAST_QUERY)
+        if per_second is not None:
+            await loads.leak_on(self.sessions, application, per_second)
         return len(held)
 
     async def storm(self, *, application: str, sessions: int) -> int:
@@ -170,8 +180,7 @@ class Database(System):
 
     async def churn(self, *, application: str, per_second: float = 15.0) -> None:
         """Sessions that are opened, used once and closed, so many a second."""
-        if not 0 < per_second <= loads.MOST_PER_SECOND:
-            raise ValueError(f"churn: more than 0 and at most {loads.MOST_PER_SECOND} a second")
+        self._rate(per_second)
         await loads.churn(self.sessions, application, per_second)
 
     async def idle_in_transaction(
@@ -314,6 +323,11 @@ class Database(System):
         if sessions is not None and not 1 <= sessions <= MAX_CONNECTIONS:
             raise ValueError(f"sessions: 1 to {MAX_CONNECTIONS}")
         return sessions
+
+    @staticmethod
+    def _rate(per_second: float) -> None:
+        if not 0 < per_second <= loads.MOST_PER_SECOND:
+            raise ValueError(f"more than 0 and at most {loads.MOST_PER_SECOND} a second")
 
     @staticmethod
     def _role(role: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ ELEMENTS = 100_000
 # Microseconds for each key: minutes for those of a healthy server.
 SAVE_DELAY = 200_000
 QUEUE = "queue:materialize"
+VISITORS = "visitors:today"
 
 
 async def fill(client: Redis, share: float) -> None:
@@ -75,17 +77,34 @@ async def fragment(client: Redis) -> float:
     return float((await client.info("memory"))["mem_fragmentation_ratio"])
 
 
-async def run_slow_commands(client: Redis, count: int) -> int:
-    """SORT and a union of sets, over as many elements as make them slow; SLOWLOG's length."""
+async def add_visitors(client: Redis) -> None:
+    """A set of as many members as make commands over it slow."""
     members = [str(number) for number in range(ELEMENTS)]
     for start in range(0, ELEMENTS, 10_000):
-        await client.sadd("visitors:today", *members[start : start + 10_000])
+        await client.sadd(VISITORS, *members[start : start + 10_000])
+
+
+async def run_slow_commands(client: Redis, count: int) -> int:
+    """SORT and a union of sets; SLOWLOG's length."""
+    await add_visitors(client)
     for number in range(count):
         if number % 2:
-            await client.sunionstore("visitors:week", ["visitors:today", "visitors:today"])
+            await client.sunionstore("visitors:week", [VISITORS, VISITORS])
         else:
-            await client.sort("visitors:today", start=0, num=10, desc=True)
+            await _sort(client)
     return int(await client.slowlog_len())
+
+
+async def compute_on(client: Redis, share: float) -> None:
+    """Slow commands for so much of the time, again and again."""
+    while True:
+        began = time.monotonic()
+        await _sort(client)
+        await asyncio.sleep((time.monotonic() - began) * (1 / share - 1))
+
+
+async def _sort(client: Redis) -> None:
+    await client.sort(VISITORS, start=0, num=10, desc=True)
 
 
 async def wait_for_work(client: Redis) -> None:

@@ -20,6 +20,8 @@ STATES = ("stale", "absent", "null")
 WEEK = 7 * 24 * 3600
 MOST_CLIENTS = 200
 LONGEST_DELAY = 5000
+# Others share the machine's processors.
+MOST_BUSY = 60
 POLICIES = ("allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl")
 
 
@@ -69,6 +71,7 @@ class OnlineStore(System):
             "evict": self.evict,
             "fragmentation": self.fragmentation,
             "slow_commands": self.slow_commands,
+            "busy": self.busy,
             "latency": self.latency,
             "freeze": self.freeze,
             "blocked_clients": self.blocked_clients,
@@ -83,12 +86,15 @@ class OnlineStore(System):
         }
 
     def environment(self) -> dict[str, str]:
-        # redis-cli and valkey-cli read the password from REDISCLI_AUTH, and nothing else.
+        # redis-cli reads the password alone; valkey-cli host and port too, from version 9 on.
         return {
             "REDIS_HOST": self.server.host,
             "REDIS_PORT": str(self.server.port),
             "REDIS_PASSWORD": self.server.password,
             "REDISCLI_AUTH": self.server.password,
+            "VALKEYCLI_HOST": self.server.host,
+            "VALKEYCLI_PORT": str(self.server.port),
+            "VALKEYCLI_AUTH": self.server.password,
         }
 
     def secrets(self) -> list[str]:
@@ -122,6 +128,14 @@ class OnlineStore(System):
             raise ValueError(f"slow_commands: count is 1 to {loads.MOST_SLOW}")
         async with self.client() as client:
             return await loads.run_slow_commands(client, count)
+
+    async def busy(self, *, percent: int = 50) -> None:
+        """The server computes for so many percent of the time, in slow commands that go on."""
+        if not 1 <= percent <= MOST_BUSY:
+            raise ValueError(f"busy: percent is 1 to {MOST_BUSY}")
+        async with self.client() as client:
+            await loads.add_visitors(client)
+        self._run(lambda: self._with(lambda client: loads.compute_on(client, percent / 100)))
 
     async def latency(self, *, milliseconds: int) -> None:
         """Each question and its answer take so long on the way; the server itself is quick."""
