@@ -156,6 +156,7 @@ def test_call_is_an_ordinary_call_of_the_administrator(breakable_account: Aws) -
         ("ec3", "DescribeVpcs", {}, "no service"),
         ("ec2", "DescribeVpc", {}, "no operation"),
         ("eks", "DescribeCluster", {}, "name"),
+        ("ec2", "DeleteSecurityGroup", {"GroupId": "${security_groups.x}"}, "account has no"),
         ("eks", "DescribeCluster", {"name": "x", "size": 1}, "Unknown parameter"),
         ("eks", "DescribeCluster", {"name": "x"}, "ResourceNotFoundException"),
     ],

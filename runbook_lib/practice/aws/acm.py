@@ -26,6 +26,11 @@ VALIDATION = {
     "FAILED": "FAILED",
 }
 RENEWAL = ("PENDING_AUTO_RENEWAL", "PENDING_VALIDATION", "SUCCESS", "FAILED")
+# What a CertificateSummary has of a CertificateDetail.
+SUMMARY = (
+    "CertificateArn", "DomainName", "Status", "Type", "KeyAlgorithm", "RenewalEligibility",
+    "NotBefore", "NotAfter", "CreatedAt", "IssuedAt", "ImportedAt",
+)  # fmt: skip
 LISTED_BY_DEFAULT = ("RSA_1024", "RSA_2048")
 KEY_TYPES = (
     "RSA_1024", "RSA_2048", "RSA_3072", "RSA_4096", "EC_prime256v1", "EC_secp384r1", "EC_secp521r1",
@@ -92,7 +97,7 @@ class Certificates(Addition):
         return str(made["CertificateArn"])
 
     def _altered(self, certificate: Document) -> Document:
-        """A CertificateDetail or a summary, with what was changed."""
+        """A CertificateDetail with what was changed."""
         changed = self._changed.get(certificate["CertificateArn"], {})
         plain = ("Status", "NotAfter", "KeyAlgorithm")
         certificate |= {name: changed[name] for name in plain if name in changed}
@@ -100,7 +105,7 @@ class Certificates(Addition):
         if not issued:
             for name in ("NotAfter", "NotBefore", "IssuedAt"):
                 certificate.pop(name, None)
-        used = bool(certificate.get("InUseBy") or certificate.get("InUse"))
+        used = bool(certificate.get("InUseBy"))
         if certificate.get("Type") == "AMAZON_ISSUED" and issued and used:
             certificate["RenewalEligibility"] = "ELIGIBLE"
         return certificate
@@ -131,18 +136,18 @@ class Certificates(Addition):
 
     def _list(self, call: Call) -> Document:
         given = call.parameters
-        answer = call.forward()
-        filters = given.get("Includes", {})
-        kinds = filters.get("keyTypes") or LISTED_BY_DEFAULT
+        kinds = given.get("Includes", {}).get("keyTypes") or LISTED_BY_DEFAULT
         statuses = given.get("CertificateStatuses")
-        found = [self._altered(one) for one in answer["CertificateSummaryList"]]
-        answer["CertificateSummaryList"] = [
-            one
-            for one in found
-            if one["KeyAlgorithm"].replace("-", "_") in kinds
-            and (not statuses or one["Status"] in statuses)
-        ]
-        return answer
+        found = []
+        for arn in list(backend("acm")._certificates):
+            asked = self.ask("acm", "DescribeCertificate", {"CertificateArn": arn})
+            detail = asked["Certificate"]
+            if detail["KeyAlgorithm"] in kinds and (not statuses or detail["Status"] in statuses):
+                summary = {name: detail[name] for name in SUMMARY if name in detail}
+                names = detail.get("SubjectAlternativeNames", [])
+                summary["SubjectAlternativeNameSummaries"] = names
+                found.append({**summary, "InUse": bool(detail.get("InUseBy"))})
+        return {"CertificateSummaryList": found}
 
     def _import(self, call: Call) -> None:
         from cryptography import x509

@@ -49,12 +49,18 @@ class Front:
     def call(self, service: str, operation: str, parameters: Document) -> Document:
         """One call inside the process, past the faults. Raises AwsError, or ValueError for what
         AWS does not know."""
+        from botocore.handlers import json_decode_policies
+
         environ = wire.asked(service, operation, parameters)
         call = wire.read(environ, self._application)
         response = self._answer(call)
         if response.status >= 300:
             raise _as_error(call, response)
-        return call.parsed(response)
+        parsed = call.parsed(response)
+        if service == "iam":
+            # Its documents come quoted; boto3 reads them for its users too.
+            json_decode_policies(parsed, wire.model(service).operation_model(operation))
+        return parsed
 
     def _answer(self, call: Call) -> wire.Response:
         with self.one_at_a_time:

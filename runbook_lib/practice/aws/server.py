@@ -7,6 +7,8 @@ service. docs/practice-aws.md says what is whose, and where the two part from th
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import os
 import secrets
 import string
@@ -18,6 +20,7 @@ from runbook_lib.practice.aws.acm import Certificates
 from runbook_lib.practice.aws.additions import Addition
 from runbook_lib.practice.aws.autoscaling import AutoScaling
 from runbook_lib.practice.aws.cloudwatch import Metrics
+from runbook_lib.practice.aws.documents import fill_in, plain
 from runbook_lib.practice.aws.ec2 import Ec2
 from runbook_lib.practice.aws.eks import Eks
 from runbook_lib.practice.aws.eks_access import AccessEntries
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from runbook_lib.practice.aws.seed import Seeded
 
 __all__ = ["ACCOUNT", "REGION", "Aws"]
+
+POLICIES = ("Policy", "PolicyDocument", "AssumeRolePolicyDocument")
 
 
 def random_key(alphabet: str, length: int) -> str:
@@ -75,6 +80,7 @@ class Aws(System):
         self._thread = threading.Thread()
         self._master_password = ""
         self._endpoint = ("", "")
+        self.seeded: Seeded | None = None
         self.certificate: Any = None  # moto's, kept for the next seeding
 
     @property
@@ -164,10 +170,10 @@ class Aws(System):
             for addition in self._additions:
                 addition.reset()
             seed.empty()
-            seeded = seed.fill(self, self._master_password)
+            self.seeded = seed.fill(self, self._master_password)
             if self._endpoint[0]:
                 seed.point_cluster_at(*self._endpoint)
-        return seeded
+        return self.seeded
 
     def point_cluster_at(self, url: str, certificate: str) -> None:
         """Make DescribeCluster name the practice Kubernetes API. `certificate`: base64 of PEM."""
@@ -194,13 +200,21 @@ class Aws(System):
     def call(self, service: str, operation: str, arguments: dict[str, Any] | None = None) -> Any:
         """An ordinary call, as the account's administrator: `ec2`, `RevokeSecurityGroupIngress`.
 
-        Arguments and answer as boto3 has them, moments in ISO 8601. Raises ValueError for what
-        AWS refuses.
+        Arguments and answer as boto3 has them, moments in ISO 8601; `${security_groups.rds}` in an
+        argument is what `Seeded` says, and a policy document may be an object. Raises ValueError
+        for what AWS refuses or does not know.
         """
         try:
-            return _jsonable(self.ask(service, operation, arguments or {}))
+            return plain(self.ask(service, operation, self._filled(arguments or {})))
         except AwsError as error:
             raise ValueError(f"{service}.{operation}: {error}") from None
+
+    def _filled(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        if self.seeded is None:
+            return arguments
+        filled: dict[str, Any] = fill_in(arguments, dataclasses.asdict(self.seeded))
+        documents = {name: filled[name] for name in POLICIES if isinstance(filled.get(name), dict)}
+        return filled | {name: json.dumps(document) for name, document in documents.items()}
 
     def environment(self) -> dict[str, str]:
         return {
@@ -227,16 +241,3 @@ class Aws(System):
             aws_secret_access_key=self.secret_access_key,
             config=Config(retries={"total_max_attempts": 1}),
         )
-
-
-def _jsonable(value: Any) -> Any:
-    """Moments as text, bytes and streams as text, as far as they are text."""
-    if isinstance(value, dict):
-        return {key: _jsonable(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_jsonable(one) for one in value]
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value

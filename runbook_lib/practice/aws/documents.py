@@ -1,0 +1,45 @@
+"""Arguments and answers of calls, as far as JSON carries them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+REFERENCE = re.compile(r"\$\{(\w+)(?:\.([^}]+))?\}")
+
+
+def plain(value: Any) -> Any:
+    """Moments as text, bytes as the text that they are as far as they are any."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def fill_in(value: Any, known: dict[str, Any]) -> Any:
+    """`${hosted_zone}` and `${instances.NODE}` replaced in all texts of a document.
+
+    Raises ValueError for what is not known.
+    """
+    if isinstance(value, dict):
+        return {fill_in(key, known): fill_in(one, known) for key, one in value.items()}
+    if isinstance(value, list):
+        return [fill_in(one, known) for one in value]
+    if not isinstance(value, str):
+        return value
+
+    def found(reference: re.Match[str]) -> str:
+        name, key = reference.groups()
+        one = known.get(name)
+        if key is not None:
+            one = one.get(key) if isinstance(one, dict) else None
+        if not isinstance(one, (str, int)):
+            raise ValueError(f"the account has no {reference[0]}")
+        return str(one)
+
+    return REFERENCE.sub(found, value)
