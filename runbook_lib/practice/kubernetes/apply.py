@@ -241,7 +241,9 @@ def _differs(path: Path, old: Object | None, new: Object) -> bool:
 
 def _drop(obj: Object, path: Path, held: set[Path]) -> None:
     """Remove a field that was given up, with all above it in which nobody holds anything."""
-    end = next((end for end in range(1, len(path) + 1) if path[:end] not in held), 0)
+    # Labels and annotations have other writers, of which nothing is noted.
+    first = len(path) if path[0] == "f:metadata" else min(2, len(path))
+    end = next((end for end in range(first, len(path) + 1) if path[:end] not in held), 0)
     if not end or path[end - 1] == ".":
         return
     parent, last = _value(obj, path[: end - 1]), path[end - 1]

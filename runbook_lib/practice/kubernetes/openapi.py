@@ -51,4 +51,8 @@ def _patch_operation(kind: Kind) -> dict[str, Any]:
 
 def _schema(kind: Kind) -> dict[str, Any]:
     """Open: field documentation (`kubectl explain`) is not served."""
-    return {"type": "object", "x-kubernetes-group-version-kind": [_identity(kind)]}
+    return {
+        "type": "object",
+        "description": "Field documentation is not served by the practice API.",
+        "x-kubernetes-group-version-kind": [_identity(kind)],
+    }

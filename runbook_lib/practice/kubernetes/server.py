@@ -81,7 +81,8 @@ class Server:
             return await self._answer(request, record)
         except ApiError as refusal:
             error = refusal
-            headers = {"Retry-After": "1"} if refusal.code == 429 else {}
+            if wait := refusal.status.get("details", {}).get("retryAfterSeconds"):
+                headers["Retry-After"] = str(wait)
         except Exception as failure:  # noqa: BLE001 - the seam: our bug is a 500, as theirs
             _LOG.exception("%s %s failed", request.method, request.path)
             error = ApiError(500, "InternalError", f"Internal error occurred: {failure!r}")
@@ -98,7 +99,7 @@ class Server:
         await asyncio.sleep(fault.get("delay", 0))
         if code := fault.get("status"):
             reason, message = _REASONS.get(code, ("", f"the practice platform answers {code}"))
-            raise ApiError(code, reason, message)
+            raise ApiError(code, reason, message, {"retryAfterSeconds": 1} if code == 429 else None)
 
     def _authenticate(self, request: web.Request, record: Object) -> User:
         asker = self._identities.authenticate(request.headers.get("Authorization", ""))

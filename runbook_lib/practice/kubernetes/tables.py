@@ -169,7 +169,10 @@ def _event(event: Object) -> list[Any]:
         event.get("type", ""),
         event.get("reason", ""),
         f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
+        dig(event, "source.component", ""),
         str(event.get("message", "")).strip(),
+        event.get("count", 1),
+        event["metadata"]["name"],
     ]
 
 
@@ -182,6 +185,28 @@ def _endpoints(obj: Object) -> list[Any]:
     ]
     more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
     return [",".join(found[:3]) + more or _NONE, _age(obj)]
+
+
+def _role(binding: Object) -> str:
+    return f"{dig(binding, 'roleRef.kind')}/{dig(binding, 'roleRef.name')}"
+
+
+def _job_status(job: Object) -> str:
+    words = {"Complete": "Complete", "Failed": "Failed", "Suspended": "Suspended"}
+    found = [word for type_, word in words.items() if condition(job, type_) == "True"]
+    return found[0] if found else "Running"
+
+
+def _span(begin: str | None, end: str | None) -> str:
+    if not begin:
+        return ""
+    return duration((seconds(end) if end else time.time()) - seconds(begin))
+
+
+def _quota(quota: Object, *, limits: bool) -> str:
+    hard, used = dig(quota, "status.hard", {}), dig(quota, "status.used", {})
+    names = sorted(name for name in hard if name.startswith("limits.") == limits)
+    return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
 
 
 # Column names; a star marks those of `-o wide` only.
@@ -222,7 +247,7 @@ _TABLES: dict[str, tuple[str, Row]] = {
     ),
     "Service": ("Type|Cluster-IP|External-IP|Port(s)|Age|Selector*", _service),
     "Endpoints": ("Endpoints|Age", _endpoints),
-    "Event": ("Last Seen|Type|Reason|Object|Message", _event),
+    "Event": ("Last Seen|Type|Reason|Object|Source*|Message|Count*|Name*", _event),
     "Namespace": ("Status|Age", lambda o: [dig(o, "status.phase", "Active"), _age(o)]),
     "ConfigMap": (
         "Data|Age",
@@ -231,6 +256,35 @@ _TABLES: dict[str, tuple[str, Row]] = {
     "Secret": (
         "Type|Data|Age",
         lambda o: [o.get("type", "Opaque"), len(o.get("data") or {}), _age(o)],
+    ),
+    "RoleBinding": ("Role|Age", lambda o: [_role(o), _age(o)]),
+    "ClusterRoleBinding": ("Role|Age", lambda o: [_role(o), _age(o)]),
+    "ServiceAccount": ("Secrets|Age", lambda o: [len(o.get("secrets") or []), _age(o)]),
+    "Job": (
+        "Status|Completions|Duration|Age",
+        lambda o: [
+            _job_status(o),
+            f"{dig(o, 'status.succeeded', 0)}/{dig(o, 'spec.completions', 1)}",
+            _span(dig(o, "status.startTime"), dig(o, "status.completionTime")),
+            _age(o),
+        ],
+    ),
+    "CronJob": (
+        "Schedule|Timezone|Suspend|Active|Last Schedule|Age",
+        lambda o: [
+            dig(o, "spec.schedule", ""),
+            dig(o, "spec.timeZone", _NONE),
+            str(dig(o, "spec.suspend", False)),
+            len(dig(o, "status.active", [])),
+            _since(dig(o, "status.lastScheduleTime"))
+            if dig(o, "status.lastScheduleTime")
+            else _NONE,
+            _age(o),
+        ],
+    ),
+    "ResourceQuota": (
+        "Request|Limit|Age",
+        lambda o: [_quota(o, limits=False), _quota(o, limits=True), _age(o)],
     ),
     "Lease": ("Holder|Age", lambda o: [dig(o, "spec.holderIdentity", ""), _age(o)]),
     "PodDisruptionBudget": (
@@ -319,7 +373,8 @@ def table(call: Call, items: list[Object], meta: Object, store: Store) -> Object
     if include not in ("None", "Metadata", "Object"):
         raise ApiError(400, "BadRequest", f'invalid parameter includeObject: "{include}"')
     heads, row = _columns(call)
-    columns = [("Name", "string", 0), *heads]
+    named = call.kind.kind != "Event"  # whose name says nothing
+    columns = [*([("Name", "string", 0)] if named else []), *heads]
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -335,7 +390,10 @@ def table(call: Call, items: list[Object], meta: Object, store: Store) -> Object
             for name, type_, priority in columns
         ],
         "rows": [
-            {"cells": [item["metadata"]["name"], *row(item)], **_included(item, include)}
+            {
+                "cells": [*([item["metadata"]["name"]] if named else []), *row(item)],
+                **_included(item, include),
+            }
             for item in items
         ],
     }
