@@ -43,6 +43,7 @@ class Setting:
     pod: str  # name_namespace(uid), as the kubelet writes it
     restart_policy: str
     init: bool
+    batch: bool  # of a Job: it ends by itself
     environment: Callable[[], dict[str, str]]
     record: Callable[..., None]  # (type, reason, message, at=, count=, span=)
     record_on_node: Callable[..., None]  # the same, about the node
@@ -203,7 +204,7 @@ def _own_fate(setting: Setting, environment: dict[str, str]) -> Fate | None:
         )
         return Fate(after, 137 if code is None else code, "Error", killed=True)
     conditional = program.needs_env or program.needs_host
-    if setting.init or (code is not None and not conditional):
+    if setting.init or setting.batch or (code is not None and not conditional):
         code = 0 if code is None or conditional else code
         return Fate(after, code, "Error" if code else "Completed")
     return None

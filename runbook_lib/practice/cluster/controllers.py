@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from runbook_lib.practice.cluster.autoscaling import Autoscalers
 from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.evictions import Evictions
+from runbook_lib.practice.cluster.groups import NodeGroups
+from runbook_lib.practice.cluster.jobs import Jobs
+from runbook_lib.practice.cluster.kserve import InferenceServices
 from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.cluster.loadbalancers import LoadBalancers
 from runbook_lib.practice.cluster.nodes import Nodes
 from runbook_lib.practice.cluster.podadmission import PodAdmission
 from runbook_lib.practice.cluster.scheduler import Scheduler
 from runbook_lib.practice.cluster.services import Services
 from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
+from runbook_lib.practice.cluster.spaces import Spaces
 from runbook_lib.practice.cluster.volumes import Volumes
 from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
 from runbook_lib.practice.kubernetes.store import Store
@@ -29,6 +36,13 @@ class Controllers:
             controller(store, self._recorder)
             for controller in (Deployments, ReplicaSets, StatefulSets, DaemonSets)
         ]
+        self._jobs = Jobs(store, self._recorder, time_scale)
+        self._spaces = Spaces(store)
+        self._evictions = Evictions(store, self.kubelet)
+        self._autoscalers = Autoscalers(store, self._recorder, self.kubelet, time_scale)
+        self._load_balancers = LoadBalancers(store, self._recorder)
+        self._groups = NodeGroups(store, self._recorder, self.kubelet, time_scale)
+        self._models = InferenceServices(store, self._recorder)
         self._scheduler = Scheduler(store, self._recorder)
         self._services = Services(store)
         self._volumes = Volumes(store, self._recorder)
@@ -38,14 +52,20 @@ class Controllers:
 
         `changed`: whether any object changed since the last time.
         """
+        times = [self._jobs.sync(now)]
         if changed:
+            self._spaces.sync()
+            self._models.sync(now)
             for controller in self._workloads:
                 controller.sync(now)
             self._scheduler.sync(now)
             self._volumes.sync()
-        times = [self._nodes.sync(now), self.kubelet.sync(now)]
+        times += [self._nodes.sync(now), self.kubelet.sync(now), self._autoscalers.sync(now)]
         if changed:
+            self._evictions.sync(now)
             self._services.sync()
+            self._load_balancers.sync()
+        times.append(self._groups.sync(now))
         self._recorder.flush(now)
         return min((at for at in times if at is not None), default=None)
 

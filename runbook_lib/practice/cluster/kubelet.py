@@ -17,10 +17,11 @@ from runbook_lib.practice.cluster.containers import Container, Fate, Setting, st
 from runbook_lib.practice.cluster.dialing import Network
 from runbook_lib.practice.cluster.environment import environment, mount_problem
 from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.cluster.nodes import NETWORK, annotation, kubelet_answers
+from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.cluster.podstatus import PodState, pod_status
 from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
 from runbook_lib.practice.cluster.quantities import quantity, span
+from runbook_lib.practice.cluster.sandbox import sandbox_problem
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
 
@@ -29,16 +30,6 @@ _LONG_SECONDS = 5.0  # a wait of the real kubelet that is shortened, but not to 
 _SHORTEST_SECONDS = 0.25
 _LOG_LINES = 5_000  # of one container
 _SANDBOX_RETRY_SECONDS = 12.0
-_SANDBOX = (
-    "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for "
-    'sandbox "{}": plugin type="aws-cni" name="aws-cni" failed (add): add cmd: {}'
-)
-_NO_ADDRESS = "failed to assign an IP address to container"
-_NO_PLUGIN = (
-    "Error received from AddNetwork gRPC call: rpc error: code = Unavailable desc = connection "
-    'error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:50051: connect: connection '
-    'refused"'
-)
 _VOLUMES = ""  # the step before any container
 
 
@@ -129,6 +120,18 @@ class Kubelet:
         """What a container uses now of cpu (cores), memory, disk or logs (bytes)."""
         program, found = self.program(pod, container), self._running(pod, container)
         used = quantity(program.usage.get(what, idle))
+        if what == "cpu" and "cpu_shared" in program.usage:  # the load of all replicas together
+            owner = pod["metadata"].get("ownerReferences")
+            others = (
+                [
+                    other
+                    for other in self._store.children({"metadata": owner[0]}, "pods")
+                    if condition(other, "Ready") == "True"
+                ]
+                if owner
+                else []
+            )
+            used = quantity(program.usage["cpu_shared"]) / max(1, len(others))
         if what == "memory" and program.memory_fills_in and found:
             spec = next(c for c in pod["spec"]["containers"] if c["name"] == container)
             limit = quantity(dig(spec, "resources.limits.memory", "1Gi"))
@@ -296,7 +299,8 @@ class Kubelet:
 
     def _step(self, known: PodState, pod: Object, name: str, at: float) -> float | None:
         if name == _VOLUMES:
-            if problem := self._sandbox_problem(pod, at):
+            late = at < time.time() - _LONG_SECONDS  # a history is not retold in this
+            if problem := "" if late else sandbox_problem(self._store, pod, self._node(pod) or {}):
                 reason = "FailedCreatePodSandBox"
                 host = pod["spec"]["nodeName"]
                 self._recorder.record(pod, "Warning", reason, problem, at=at, host=host)
@@ -314,24 +318,6 @@ class Kubelet:
         if container.done and self._is_init(pod, name) and container.ready:
             self._start_next(known, pod, at)
         return delay
-
-    def _sandbox_problem(self, pod: Object, at: float) -> str:
-        """Why the pod gets no network, in the words of the runtime and the VPC's plugin."""
-        node = self._node(pod) or {}
-        if pod["spec"].get("hostNetwork") or at < time.time() - _LONG_SECONDS:
-            return ""
-        error = annotation(node, NETWORK)
-        plugin = self._store.find("daemonsets", "aws-node", "kube-system", "apps")
-        if not error and any(
-            dig(other, "spec.nodeName") == node["metadata"]["name"]
-            and condition(other, "Ready") == "False"
-            for other in (self._store.children(plugin, "pods") if plugin else ())
-        ):
-            error = _NO_PLUGIN
-        if error == "no-free-ips":
-            error = _NO_ADDRESS
-        sandbox = hashlib.sha256(pod["metadata"]["uid"].encode()).hexdigest()
-        return _SANDBOX.format(sandbox, error) if error else ""
 
     @staticmethod
     def _is_init(pod: Object, name: str) -> bool:
@@ -373,6 +359,7 @@ class Kubelet:
             f"{meta['name']}_{meta['namespace']}({meta['uid']})",
             spec.get("restartPolicy", "Always"),
             init,
+            "Job" in [owner["kind"] for owner in meta.get("ownerReferences") or []],
             lambda: environment(self._store, pod, container),
             record,
             partial(self._recorder.record, self._node(pod) or {}, host=spec["nodeName"]),

@@ -54,6 +54,7 @@ _TAINTS = {
     "MemoryPressure": "node.kubernetes.io/memory-pressure",
     "DiskPressure": "node.kubernetes.io/disk-pressure",
     "PIDPressure": "node.kubernetes.io/pid-pressure",
+    "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
 }
 _UNREACHABLE = "node.kubernetes.io/unreachable"
 _NOT_READY = "node.kubernetes.io/not-ready"
@@ -147,6 +148,7 @@ class Nodes:
         self._renew = max(0.5, _RENEW_SECONDS * time_scale)
         self._grace = self._renew * _GRACE_SECONDS / _RENEW_SECONDS
         self._heard: dict[str, float] = {}  # node to the Unix time of its last renewal
+        self._told: set[tuple[str, str]] = set()  # (uid, annotation) of nodes whose past is told
         self._dirty = True
         store.listeners.append(self._notice)
 
@@ -168,11 +170,13 @@ class Nodes:
         if "nodeInfo" not in (node.get("status") or {}):
             node = self._store.edit(kind, node, defaults)
         since = now - span(annotation(node, SINCE)) if annotation(node, SINCE) else now
+        if '"flaps"' in annotation(node, KUBELET):
+            since = now  # every turn is a new one
         if kubelet_answers(node):
             if now - self._heard.get(name, 0) >= self._renew:
                 self._heard[name] = now
                 self._renew_lease(node, now)
-            conditions = self._reported(node)
+            conditions = self._reported(node, now)
         else:
             heard = self._heard.setdefault(name, since)
             if since < heard:  # stopped longer ago than we have been looking
@@ -222,7 +226,7 @@ class Nodes:
         lease = {"apiVersion": kind.api_version, "kind": "Lease", "metadata": meta, "spec": spec}
         self._store.add(kind, lease)
 
-    def _reported(self, node: Object) -> list[Object]:
+    def _reported(self, node: Object, now: float) -> list[Object]:
         try:
             pressed = pressures(node)
         except (ValueError, TypeError) as failure:
@@ -234,13 +238,29 @@ class Nodes:
             found.append(_condition(type_, "True" if pressed[type_] else "False", reason, message))
         problem = annotation(node, KUBELET)
         if problem.startswith("{"):
-            problem = str(json.loads(problem).get("not_ready", ""))
+            problem = self._problem(node, json.loads(problem), now)
         if problem:
             found.append(_condition("Ready", "False", "KubeletNotReady", problem))
         else:
             message = "kubelet is posting ready status"
             found.append(_condition("Ready", "True", "KubeletReady", message))
         return found
+
+    def _problem(self, node: Object, given: Object, now: float) -> str:
+        """Why the kubelet calls itself not ready now, '' where it does not; it may flap."""
+        reason = str(given.get("not_ready", ""))
+        if not given.get("flaps"):
+            return reason
+        period = span(given["flaps"])
+        begun = now - span(annotation(node, SINCE)) if annotation(node, SINCE) else now
+        told = (node["metadata"]["uid"], annotation(node, KUBELET))
+        if told not in self._told and (times := int((now - begun) / period)):
+            for what in ("NodeNotReady", "NodeReady"):
+                text = f"Node {node['metadata']['name']} status is now: {what}"
+                more = {"count": times, "span": now - begun, "host": node["metadata"]["name"]}
+                self._recorder.record(node, "Normal", what, text, at=begun, **more)
+        self._told.add(told)
+        return reason if int(now / max(1.0, period * self._scale / 2)) % 2 else ""
 
     def _store_conditions(
         self, node: Object, conditions: list[Object], since: float, now: float

@@ -33,6 +33,17 @@ def is_ready(pod: Object) -> bool:
     return condition(pod, "Ready") == "True"
 
 
+def ready_since(pods: list[Object], now: float) -> float:
+    """When the last of the ready pods became so; now where none is."""
+    times = [
+        seconds(item["lastTransitionTime"])
+        for pod in pods
+        for item in dig(pod, "status.conditions", [])
+        if item["type"] == "Ready" and item["status"] == "True"
+    ]
+    return max(times, default=now)
+
+
 def is_alive(pod: Object) -> bool:
     return dig(pod, "status.phase") not in ("Failed", "Succeeded") and not pod["metadata"].get(
         "deletionTimestamp"

@@ -33,6 +33,11 @@ class StatefulSets(PodOwners):
         wanted = [f"{meta['name']}-{number}" for number in range(spec.get("replicas", 1))]
         pods = {pod["metadata"]["name"]: pod for pod in self._store.children(owner, "pods")}
         begun = self._restored(owner, now)
+        for name in [name for name, pod in pods.items() if dig(pod, "status.phase") == "Failed"]:
+            where = f"{meta['namespace']}/{meta['name']}"
+            message = f"StatefulSet {where} is recreating failed Pod {name}"
+            self._record(owner, "RecreatingFailedPod", message, "Warning")
+            self._delete_pod(owner, pods.pop(name))
         for name in wanted:
             if name not in pods:
                 template = copy_of(spec["template"])

@@ -12,6 +12,7 @@ from runbook_lib.practice.cluster.owners import (
     FRESH_SECONDS,
     PodOwners,
     is_ready,
+    ready_since,
     share,
     template_hash,
 )
@@ -194,8 +195,9 @@ class Deployments(PodOwners):
             message = f'ReplicaSet "{name}" has timed out progressing.'
             progressing = ("False", "ProgressDeadlineExceeded", message)
         available = (*available[:2], f"Deployment {available[2]}")
+        at = ready_since(pods, now) if available[0] == "True" else now
         conditions = [
-            _condition(old.get(type_, {}), type_, *found, begun if not old else now)
+            _condition(old.get(type_, {}), type_, *found, begun if not old else at)
             for type_, found in (("Available", available), ("Progressing", progressing))
         ]
         conditions += [

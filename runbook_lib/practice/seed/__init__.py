@@ -26,13 +26,14 @@ def objects(
     `database` is what Secret mlflow-db-secret holds: host, port, username, password, database.
     `cloud` names what the cloud made for the Ingresses: alb_hostname, certificate_arn.
     """
+    cloud = {**_CLOUD, **(cloud or {})}
     return [
         *(namespace(name) for name in NAMESPACES),
         *(node(one) for one in NODES),
-        *rules.classes(),
+        *rules.classes(cloud),
         secret("mlflow-db-secret", database),
         secret("platform-api-secrets", {"jwt-secret": jwt_secret, "database-url": database_url}),
-        *rules.rules({**_CLOUD, **(cloud or {})}),
+        *rules.rules(cloud),
         *system.workloads(),
         *models.workloads(),
         *platform.workloads(),

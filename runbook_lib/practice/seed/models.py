@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from runbook_lib.practice.cluster.serving import revision
 from runbook_lib.practice.seed.parts import (
     CLUSTER,
     MODELS,
@@ -75,7 +76,7 @@ def _configuration() -> Object:
         "enableGatewayApi": False,
         "ingressGateway": "knative-serving/knative-ingress-gateway",
         "ingressDomain": "models.mlops-platform.com",
-        "ingressClassName": "kourier",
+        "ingressClassName": "alb",
         "domainTemplate": "{{ .Name }}-{{ .Namespace }}.{{ .IngressDomain }}",
         "disableIngressCreation": False,
     }
@@ -175,7 +176,11 @@ def _service_of_model(
             }
         },
     }
+    alb = "alb.ingress.kubernetes.io"
     made["metadata"]["annotations"] = {
+        f"{alb}/group.name": "mlops-platform",
+        f"{alb}/scheme": "internet-facing",
+        f"{alb}/target-type": "ip",
         "serving.kserve.io/deploymentMode": mode,
         "practice.runbook/program": _program(name),
     }
@@ -188,4 +193,11 @@ def _recommender() -> list[Object]:
     name = "recommender"
     canary = {"canaryTrafficPercent": 10}
     service_ = _service_of_model(name, "Knative", scale, f"{MODEL_STORE}/{name}/v2", **canary)
-    return [service_]
+    first = _service_of_model(name, "Knative", scale, f"{MODEL_STORE}/{name}/v1")
+    runtime = _runtime(*_RUNTIMES[0])
+    before = revision(first, runtime, 1)
+    before["metadata"]["creationTimestamp"] = first["metadata"]["creationTimestamp"]
+    # The controller learns from the status what was rolled out before.
+    rolled_out = {"latestRolledoutRevision": before["metadata"]["name"]}
+    service_["status"] = {"components": {"predictor": rolled_out}}
+    return [before, service_]

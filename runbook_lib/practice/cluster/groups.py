@@ -1,0 +1,261 @@
+"""The stand-in for the cluster autoscaler: its status, its words about pending pods, new nodes.
+
+What it knows of its one node group is read from an annotation on its Deployment, whose fields
+`NodeGroup` lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.kubelet import Kubelet
+from runbook_lib.practice.cluster.objects import is_running
+from runbook_lib.practice.cluster.predicates import Snapshot
+from runbook_lib.practice.kubernetes.selectors import condition, dig
+from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
+
+GROUP = "practice.runbook/node-group"
+STATUS = "cluster-autoscaler-status"
+
+_SCAN, _PROVISIONING = 10.0, 45.0  # seconds between looks; until a new node is there
+_NODE_LABEL = "eks.amazonaws.com/nodegroup"
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """What the autoscaler knows of the group; `backoff` is the error of a failed scale-up."""
+
+    name: str = "eks-compute-nodes-3ec8a1f2-7d40-4b7e-9f5e-0c1d2e3f4a5b"
+    min: int = 3
+    max: int = 6
+    discovered: bool = True
+    backoff: str = ""
+
+
+class NodeGroups:
+    def __init__(
+        self, store: Store, recorder: Recorder, kubelet: Kubelet, time_scale: float
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._kubelet = kubelet
+        self._scan = max(0.5, _SCAN * time_scale)
+        self._provisioning = _PROVISIONING * time_scale
+        self._due = 0.0
+        self._coming: list[float] = []  # when the nodes that were asked for arrive
+        self._told: dict[str, str] = {}  # uid of a pod to what was said of it
+        self._changed: dict[str, tuple[str, float]] = {}  # activity to its value and since when
+
+    def sync(self, now: float) -> float | None:
+        """One look at pending pods; the Unix time of the next."""
+        if not is_running(self._store, "kube-system", "cluster-autoscaler"):
+            return None
+        if now < self._due:
+            return self._due
+        self._due = now + self._scan
+        group = self._group()
+        for _ in [at for at in self._coming if at <= now]:
+            self._join(now)
+        self._coming = [at for at in self._coming if at > now]
+        pods = self._store.all("pods")
+        pending = [
+            pod
+            for pod in pods
+            if not dig(pod, "spec.nodeName") and condition(pod, "PodScheduled") == "False"
+        ]
+        if pending:
+            self._scale_up(pending, Snapshot(self._store, pods), group, now)
+        self._told = {uid: text for uid, text in self._told.items() if pending}
+        self._write_status(group, now)
+        return min([self._due, *self._coming])
+
+    def _deployment(self) -> Object:
+        return self._store.find("deployments", "cluster-autoscaler", "kube-system", "apps") or {}
+
+    def _group(self) -> NodeGroup:
+        text = dig(self._deployment(), "metadata.annotations", {}).get(GROUP, "{}")
+        try:
+            return NodeGroup(**json.loads(text))
+        except (ValueError, TypeError) as problem:
+            message = f"{GROUP}: {problem}"
+            self._recorder.record(self._deployment(), "Warning", "PracticeGroupInvalid", message)
+            return NodeGroup()
+
+    # scaling up
+
+    def _scale_up(
+        self, pending: list[Object], snapshot: Snapshot, group: NodeGroup, now: float
+    ) -> None:
+        size = len(snapshot.nodes) + len(self._coming)
+        template = _template(list(snapshot.nodes.values()), "template")
+        free = _room(snapshot, template)
+        helped = []
+        for pod in pending:
+            refusal = free.refusal(pod, template)
+            reasons: Counter[str] = Counter()
+            if group.discovered:
+                if refusal:
+                    reasons.update(refusal.reasons)
+                elif group.backoff:
+                    reasons["in backoff after failed scale-up"] += 1
+                elif size >= group.max:
+                    reasons["max node group size reached"] += 1
+                else:
+                    helped.append(pod)
+                    free.place(pod, "template")
+                    continue
+            listed = ", ".join(sorted(f"{n} {reason}" for reason, n in reasons.items()))
+            message = f"pod didn't trigger scale-up: {listed}"
+            self._tell(pod, "NotTriggerScaleUp", message, now)
+        if not helped or self._coming:
+            return
+        self._coming.append(now + self._provisioning)
+        plan = f"{group.name} {size}->{size + 1} (max: {group.max})"
+        self._log(
+            f'I{{}}       1 orchestrator.go:189] "Final scale-up plan" plan="[{{{plan}}}]"', now
+        )
+        for pod in helped:
+            self._tell(pod, "TriggeredScaleUp", f"pod triggered scale-up: [{{{plan}}}]", now)
+
+    def _tell(self, pod: Object, reason: str, message: str, now: float) -> None:
+        uid = pod["metadata"]["uid"]
+        if self._told.get(uid) == message:
+            return
+        self._told[uid] = message
+        component = "cluster-autoscaler"
+        self._recorder.record(pod, "Normal", reason, message, at=now, component=component)
+        where = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        self._log(f'I{{}}       1 klogx.go:87] "Pod is unschedulable" pod="{where}"', now)
+        if reason == "NotTriggerScaleUp":
+            self._log(f"I{{}}       1 orchestrator.go:161] No expansion options: {message}", now)
+
+    def _log(self, line: str, now: float) -> None:
+        at = datetime.fromtimestamp(now, UTC).strftime("%m%d %H:%M:%S.%f")
+        for pod in self._store.all("pods"):
+            labels = pod["metadata"].get("labels") or {}
+            if labels.get("app") == "cluster-autoscaler":
+                self._kubelet.append_log(pod, "cluster-autoscaler", line.replace("{}", at, 1))
+
+    def _join(self, now: float) -> None:
+        """A new node of the group comes up."""
+        nodes = self._store.all("nodes")
+        taken = {node["metadata"]["name"] for node in nodes}
+        ip = next(
+            ip
+            for number in range(30, 250)
+            if f"ip-{(ip := f'10.0.{number % 3 + 1}.{number}').replace('.', '-')}.ec2.internal"
+            not in taken
+        )
+        name = f"ip-{ip.replace('.', '-')}.ec2.internal"
+        node = _template(nodes, name)
+        node["metadata"]["creationTimestamp"] = stamp(now)
+        node["status"]["addresses"] = [
+            {"type": "InternalIP", "address": ip},
+            {"type": "Hostname", "address": name},
+        ]
+        self._store.add(self._store.catalogue.of("nodes"), node)
+
+    # the status
+
+    def _since(self, what: str, value: str, now: float) -> str:
+        if self._changed.get(what, ("", 0.0))[0] != value:
+            begun = seconds(self._deployment()["metadata"]["creationTimestamp"])
+            self._changed[what] = (value, now if what in self._changed else begun)
+        return stamp(self._changed[what][1])
+
+    def _write_status(self, group: NodeGroup, now: float) -> None:
+        import yaml
+
+        nodes = self._store.all("nodes")
+        ready = sum(condition(node, "Ready") == "True" for node in nodes)
+        counts = {"total": len(nodes), "ready": ready, "notStarted": 0}
+        unready = len(nodes) - ready
+        if unready:
+            counts["unready"] = {"total": unready, "resourceUnready": 0}  # type: ignore[assignment]
+        registered = {"registered": counts, "longUnregistered": 0, "unregistered": 0}
+        activity = "InProgress" if self._coming else "NoActivity"
+
+        def part(what: str, status: str, **more: Any) -> Object:
+            times = {
+                "lastProbeTime": stamp(now),
+                "lastTransitionTime": self._since(what, status, now),
+            }
+            return {"status": status, **copy_of(more), **times}
+
+        wide = {
+            "health": part("health", "Healthy", nodeCounts=registered),
+            "scaleUp": part("scaleUp", activity),
+            "scaleDown": part("scaleDown", "NoCandidates"),
+        }
+        scale_up = part("groupScaleUp", "Backoff" if group.backoff else activity)
+        if group.backoff:
+            code, _, text = group.backoff.partition(": ")
+            scale_up["backoffInfo"] = {"errorCode": code, "errorMessage": text or code}
+        target = len(nodes) + len(self._coming)
+        limits = {"cloudProviderTarget": target, "minSize": group.min, "maxSize": group.max}
+        one = {
+            "name": group.name,
+            "health": part("health", "Healthy", nodeCounts=registered, **limits),
+            "scaleUp": scale_up,
+            "scaleDown": part("scaleDown", "NoCandidates"),
+        }
+        at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
+        text_ = yaml.safe_dump(
+            {
+                "time": at,
+                "autoscalerStatus": "Running",
+                "clusterWide": wide,
+                "nodeGroups": [one] if group.discovered else [],
+            },
+            sort_keys=False,
+        )
+        self._store_status({"status": text_}, at)
+
+    def _store_status(self, data: dict[str, str], at: str) -> None:
+        kind = self._store.catalogue.of("configmaps")
+        updated = {"cluster-autoscaler.kubernetes.io/last-updated": at}
+        known = self._store.find("configmaps", STATUS, "kube-system")
+        if known is None:
+            meta = {"name": STATUS, "namespace": "kube-system", "annotations": updated}
+            made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
+            self._store.add(kind, made)
+            return
+
+        def renew(new: Object) -> None:
+            new["data"] = data
+            new["metadata"]["annotations"] = {**dig(new, "metadata.annotations", {}), **updated}
+
+        self._store.edit(kind, known, renew)
+
+
+def _template(nodes: list[Object], name: str) -> Object:
+    """A node as the group would add one: like its first, and healthy."""
+    model = next((n for n in nodes if _NODE_LABEL in (n["metadata"].get("labels") or {})), None)
+    model = copy_of(model or (nodes or [{"metadata": {}, "status": {}}])[0])
+    labels = {**(model["metadata"].get("labels") or {}), "kubernetes.io/hostname": name}
+    status = {k: v for k, v in (model.get("status") or {}).items() if k != "conditions"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {},
+        "status": status,
+    }
+
+
+def _room(snapshot: Snapshot, template: Object) -> Snapshot:
+    """The snapshot with an empty node more, but for what every node runs."""
+    free = Snapshot(snapshot.store, [])
+    free.nodes = {**snapshot.nodes, "template": template}
+    free.pods = {**{name: list(pods) for name, pods in snapshot.pods.items()}, "template": []}
+    for pods in list(snapshot.pods.values())[:1]:
+        for pod in pods:
+            owners = pod["metadata"].get("ownerReferences") or []
+            if any(owner["kind"] == "DaemonSet" for owner in owners):
+                free.place(pod, "template")
+    return free
