@@ -18,7 +18,7 @@ from pathlib import Path
 
 from runbook_lib.practice.guarded import Guarded
 
-MAXMEMORY = "32mb"
+MAXMEMORY = "64mb"
 START_SECONDS = 10.0
 POLL_SECONDS = 0.005
 PORT_ATTEMPTS = 3
