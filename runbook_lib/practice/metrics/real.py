@@ -16,7 +16,7 @@ START_SECONDS = 15.0
 # Debian calls it prometheus-alertmanager.
 PROMETHEUS = ("prometheus",)
 ALERTMANAGER = ("alertmanager", "prometheus-alertmanager")
-_MEMORY = {"GOGC": "40", "GOMEMLIMIT": "64MiB", "GOMAXPROCS": "2"}
+_MEMORY = {"GOGC": "20", "GOMEMLIMIT": "48MiB", "GOMAXPROCS": "2"}
 
 
 class RealError(Exception):

@@ -1,4 +1,4 @@
-"""Asks every target in turn, as Prometheus scrapes, and keeps what the last scrape was like."""
+"""Asks every target, as Prometheus scrapes, and keeps what the last scrape was like."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from runbook_lib.practice.metrics.samples import Collector, Labels, Sample, milliseconds
 from runbook_lib.practice.metrics.store import SeriesStore
 
 _LOG = logging.getLogger(__name__)
+TIMEOUT_SECONDS = 2.0
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Target:
     seconds: float = 0.0
     error: str = ""
     up: bool = False
+    pending: asyncio.Future[list[Sample]] | None = None  # a scrape that took too long
 
     @property
     def name(self) -> str:
@@ -36,7 +39,10 @@ class Target:
 
 
 class Scraper:
-    """Scrapes its targets every few seconds into a store, in a thread."""
+    """Scrapes its targets every few seconds into a store, side by side, in threads.
+
+    A target that takes longer than TIMEOUT_SECONDS is down until it answers again.
+    """
 
     def __init__(
         self, store: SeriesStore, targets: Sequence[Target], interval: float = 5.0
@@ -45,11 +51,13 @@ class Scraper:
         self.interval = interval
         self._store = store
         self._task: asyncio.Task[None] | None = None
+        # Threads of its own: a target that hangs must not take those of the other systems.
+        self._threads = ThreadPoolExecutor(max(1, len(self.targets)), "scrape")
 
     async def start(self) -> None:
         """The first scrape is done when this returns."""
         if self._task is None:
-            await asyncio.to_thread(self.scrape)
+            await self.scrape()
             self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -62,19 +70,20 @@ class Scraper:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self.interval)
-            await asyncio.to_thread(self.scrape)
+            await self.scrape()
 
-    def scrape(self) -> None:
+    async def scrape(self) -> None:
         """Every target once, now."""
-        for target in self.targets:
-            self._scrape(target)
+        await asyncio.gather(*(self._scrape(target) for target in self.targets))
 
-    def _scrape(self, target: Target) -> None:
+    async def _scrape(self, target: Target) -> None:
         began = time.time()
         samples: list[Sample] = []
         try:
-            samples = list(target.collector.collect())
+            samples = await self._collected(target)
             target.error = ""
+        except TimeoutError:
+            target.error = "context deadline exceeded"
         except OSError as error:
             target.error = f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001 - the seam: one bad target must not end all
@@ -84,4 +93,23 @@ class Scraper:
         target.scraped_at, target.seconds = began, time.time() - began
         if not any(sample.name == "up" for sample in samples):
             samples.append(Sample("up", {}, float(target.up)))
-        self._store.record(milliseconds(began), target.name, samples, target.labels)
+        try:
+            self._store.record(milliseconds(began), target.name, samples, target.labels)
+        except ValueError as error:  # too many series
+            target.error, target.up = str(error), False
+            down = [Sample("up", {}, 0.0)]
+            self._store.record(milliseconds(began), target.name, down, target.labels)
+
+    async def _collected(self, target: Target) -> list[Sample]:
+        """What the target says. Raises TimeoutError, and what the target raises."""
+        if target.pending is None:
+            loop = asyncio.get_running_loop()
+            target.pending = loop.run_in_executor(
+                self._threads, lambda: list(target.collector.collect())
+            )
+        # The thread cannot be ended: its answer, when it comes at last, counts for then.
+        done, _ = await asyncio.wait([target.pending], timeout=TIMEOUT_SECONDS)
+        if not done:
+            raise TimeoutError
+        answered, target.pending = target.pending, None
+        return answered.result()

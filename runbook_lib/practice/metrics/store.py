@@ -1,6 +1,6 @@
 """The platform's series, in memory: what was scraped, calm history, and what was put in.
 
-Bounded: fine samples for ten minutes, a sample a minute for three hours, at most MAX_SERIES.
+Bounded: fine samples for five minutes, one in 90 s for three hours, at most MAX_SERIES.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from runbook_lib.practice.metrics.samples import (
 )
 
 RETENTION_MS = calm.HISTORY_MS
-FINE_MS = 600_000
-COARSE_MS = 60_000
-MAX_SAMPLES = 340  # of one series, before the old ones are thinned
-MAX_SERIES = 4000
+FINE_MS = 300_000
+COARSE_MS = 90_000
+BLOCK = 54  # samples; an array of them stays small enough for the allocator of small things
+MAX_SAMPLES = 216  # of one series, before the old ones are thinned
+MAX_SERIES = 2500
 GRID_MS = 15_000  # the samples of a series that was put in
 
 
@@ -39,30 +40,40 @@ class _Scraped:
     key: Key
     rate: float
     start: int | None
-    times: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
+    # Small blocks: great ones that grow by turns would leave holes in the memory.
+    blocks: list[tuple[array[int], array[float]]] = field(default_factory=list)
     first: float = 0.0
     raw: float = 0.0
     base: float = 0.0  # what a counter had counted before the platform started
 
     def add(self, at: int, value: float) -> None:
-        if not self.times:
+        if not self.blocks:
             self.first = value
-        self.times.append(at)
-        self.values.append(value)
-        if len(self.times) > MAX_SAMPLES:
-            self._thin(at)
+        if not self.blocks or len(self.blocks[-1][0]) >= BLOCK:
+            if len(self.blocks) * BLOCK >= MAX_SAMPLES:
+                self._thin(at)
+            self.blocks.append((array("q"), array("d")))
+        self.blocks[-1][0].append(at)
+        self.blocks[-1][1].append(value)
+
+    def samples(self) -> Iterator[tuple[int, float]]:
+        for times, values in self.blocks:
+            yield from zip(times, values, strict=True)
+
+    @property
+    def newest(self) -> tuple[int, float]:
+        times, values = self.blocks[-1]
+        return times[-1], values[-1]
 
     def _thin(self, now: int) -> None:
-        """Of the old samples keep one a minute, and every marker of an end."""
-        times, values, last = array("q"), array("d"), 0
-        for at, value in zip(self.times, self.values, strict=True):
+        """Of the old samples keep few, and every marker of an end."""
+        old, last = list(self.samples()), 0
+        self.blocks = []
+        for at, value in old:
             fine = at > now - FINE_MS or is_stale(value)
             if at > now - RETENTION_MS and (fine or at - last >= COARSE_MS):
-                times.append(at)
-                values.append(value)
+                self.add(at, value)
                 last = at
-        self.times, self.values = times, values
 
     def between(self, begin: int, end: int) -> Series:
         times: list[int] = []
@@ -72,7 +83,7 @@ class _Scraped:
                 self.key, self.labels[NAME], self.first, self.rate, self.start, begin, end
             )
             times, values = list(before[0]), list(before[1])
-        for at, value in zip(self.times, self.values, strict=True):
+        for at, value in self.samples():
             if begin <= at <= end:
                 times.append(at)
                 values.append(value)
@@ -110,27 +121,24 @@ class SeriesStore:
         What the scrape before had and this one has not is marked as ended. The target's first
         scrape gives its series their calm history. Raises ValueError for too many series.
         """
+        made = {}
+        for sample in samples:
+            labels = {**extra, **sample.labels, NAME: sample.name}
+            made[key_of(labels)] = sample
         with self._lock:
+            self._make_room(made.keys() - self._series.keys())
             begins = target not in self._alive
-            now: set[Key] = set()
-            for sample in samples:
-                labels = {**extra, **sample.labels, NAME: sample.name}
-                key = key_of(labels)
-                now.add(key)
-                self._add(at, key, labels, sample, begins=begins)
-            for key in self._alive.get(target, set()) - now:
-                self._series[key].add(at, STALE)
-            self._alive[target] = now
+            for key, sample in made.items():
+                self._add(at, key, sample, begins=begins)
+            for key in self._alive.get(target, set()) - made.keys():
+                if key in self._series:
+                    self._series[key].add(at, STALE)
+            self._alive[target] = set(made)
 
-    def _add(self, at: int, key: Key, labels: Labels, sample: Sample, *, begins: bool) -> None:
+    def _add(self, at: int, key: Key, sample: Sample, *, begins: bool) -> None:
         series = self._series.get(key)
         if series is None:
-            if len(self._series) >= MAX_SERIES:
-                self._forget()
-            if len(self._series) >= MAX_SERIES:
-                raise ValueError(f"more than {MAX_SERIES} series; {sample.name} is too many")
-            kept = {name: value for name, value in labels.items() if value}
-            series = _Scraped(kept, key, sample.rate, at if begins else None)
+            series = _Scraped(dict(key), key, sample.rate, at if begins else None)
             if begins and sample.rate:
                 before = sample.rate * calm.HISTORY_MS / 1000
                 series.base = max(0.0, 2 * before - sample.value)
@@ -141,13 +149,19 @@ class SeriesStore:
         series.raw = sample.value
         series.add(at, sample.value + series.base)
 
-    def _forget(self) -> None:
-        """Drop the series that have ended, the oldest half first."""
-        ended = [key for key, series in self._series.items() if is_stale(series.values[-1])]
-        ended.sort(key=lambda key: self._series[key].times[-1])
-        for key in ended[: len(ended) // 2 + 1]:
+    def _make_room(self, new: set[Key]) -> None:
+        """Forget series that have ended, the oldest first. Raises ValueError where none has."""
+        excess = len(self._series) + len(new) - MAX_SERIES
+        if excess <= 0:
+            return
+        ended = [key for key, series in self._series.items() if is_stale(series.newest[1])]
+        ended.sort(key=lambda key: self._series[key].newest[0])
+        for key in ended[: max(excess, len(ended) // 2)]:
             self._names[self._series[key].labels[NAME]].discard(key)
             del self._series[key]
+        # A single one, the target's `up`, is always taken.
+        if len(self._series) + len(new) > MAX_SERIES and len(new) > 1:
+            raise ValueError(f"sample limit exceeded: more than {MAX_SERIES} series")
 
     # what a scenario puts in
 
@@ -197,9 +211,9 @@ class SeriesStore:
         """What the target's last scrape gave, without what was put over it."""
         with self._lock:
             return [
-                (series.labels, series.values[-1])
+                (self._series[key].labels, self._series[key].newest[1])
                 for key in self._alive.get(target, ())
-                if key not in self._put and (series := self._series[key]).values
+                if key not in self._put
             ]
 
     def put_now(self, at: int) -> list[tuple[Labels, float]]:

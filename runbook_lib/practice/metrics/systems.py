@@ -136,7 +136,7 @@ class Prometheus(System):
         self._put.clear()
         ended = self.alerts.resolve()
         if self.running:
-            await asyncio.to_thread(self.scraper.scrape)
+            await self.scraper.scrape()
             await self.apply(ended, changed=changed or bool(ended))
 
     async def _run(self) -> None:
