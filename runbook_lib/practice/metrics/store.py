@@ -28,7 +28,7 @@ FINE_MS = 300_000
 COARSE_MS = 90_000
 BLOCK = 54  # samples; an array of them stays small enough for the allocator of small things
 MAX_SAMPLES = 216  # of one series, before the old ones are thinned
-MAX_SERIES = 2500
+MAX_SERIES = 2400
 GRID_MS = 15_000  # the samples of a series that was put in
 
 

@@ -13,7 +13,7 @@ from runbook_lib.practice.kubernetes.store import Object, Store, seconds
 from runbook_lib.practice.metrics.samples import Sample
 
 _PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
-_REASONS = ("Evicted", "NodeLost", "NodeAffinity", "Shutdown", "UnexpectedAdmissionError")
+_REASONS = ("Evicted", "NodeLost")
 _STATES = ("true", "false", "unknown")
 _UNITS = {"cpu": "core", "memory": "byte", "ephemeral-storage": "byte", "pods": "integer"}
 
