@@ -57,13 +57,19 @@ def selection(call: Call) -> Test:
     return selects
 
 
-def select(call: Call, store: Store, revision: int | None = None) -> list[Object]:
-    """The selected objects in the order of their keys, as etcd keeps them; now, or as of then."""
+def select(
+    call: Call, store: Store, revision: int | None = None, after: Key = ("", "")
+) -> list[Object]:
+    """The selected objects in the order of their keys, as etcd keeps them.
+
+    Those after a key, and as they were at a revision. ApiError 410 where that is too long ago.
+    """
     selects = selection(call)
     table = store.table(call.kind) if revision is None else store.at(call.kind, revision)
     if table is None:
         raise ApiError(410, "Expired", "The resourceVersion for the provided list is too old.")
-    return [table[key] for key in sorted(table) if selects(table[key])]
+    keys = sorted(key for key in table if key > after)
+    return [table[key] for key in keys if selects(table[key])]
 
 
 def require_known(call: Call, store: Store) -> int | None:
@@ -98,9 +104,9 @@ def listing(call: Call, store: Store) -> web.Response:
         if call.query.get("resourceVersion", "0") != "0":
             raise bad_request("specifying resource version is not allowed when using continue")
         after, revision = _position(start)
-        if store.at(call.kind, revision) is None:
+        if not store.remembers(revision):
             raise _expired(store, after)
-        found = [obj for obj in select(call, store, revision) if key_of(obj) > after]
+        found = select(call, store, revision, after)
     else:
         exact = require_known(call, store)
         revision = store.revision if exact is None else exact
@@ -178,7 +184,7 @@ async def _follow(
             await stream.send("ADDED", obj)
         if initial:
             await stream.bookmark(seen, {"k8s.io/initial-events-end": "true"})
-    elif store.history and seen < store.history[0].revision - 1:
+    elif not store.remembers(seen):
         oldest = store.history[0].revision
         gone = ApiError(410, "Expired", f"too old resource version: {seen} ({oldest})")
         await stream.send("ERROR", gone.status)

@@ -47,6 +47,8 @@ def _decision(call: Call, authorizer: Authorizer, about: User, spec: Object) -> 
         text = "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be "
         cause = ("FieldValueInvalid", text + "specified", "spec.resourceAttributes")
         raise invalid(call.kind, "", [cause])
+    if wanted and (wanted.get("fieldSelector") or wanted.get("labelSelector")):
+        raise bad_request("the practice API does not decide by selectors (resourceAttributes)")
     if wanted:
         parts = [wanted.get("resource") or "", wanted.get("subresource")]
         attempt = Attempt(

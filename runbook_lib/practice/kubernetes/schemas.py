@@ -30,22 +30,26 @@ _LIMITS = {
 
 def require_structural(kind: Kind, crd: Object) -> None:
     """422 for a definition that cannot be served as it is meant."""
+    name = crd["metadata"]["name"]
+    if ((crd["spec"].get("conversion") or {}).get("strategy") or "None") != "None":
+        text = "Forbidden: the practice API calls no webhooks"
+        raise invalid(kind, name, [("FieldValueForbidden", text, "spec.conversion.strategy")])
     for number, version in enumerate(crd["spec"].get("versions") or []):
         where = f"spec.versions[{number}]"
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
             text = "Required value: schemas are required"
             causes = [("FieldValueRequired", text, f"{where}.schema.openAPIV3Schema")]
-            raise invalid(kind, crd["metadata"]["name"], causes)
+            raise invalid(kind, name, causes)
         scale = (version.get("subresources") or {}).get("scale")
         if scale and scale.get("specReplicasPath") != ".spec.replicas":
             text = "Unsupported value: the practice API scales by .spec.replicas only"
             field = f"{where}.subresources.scale.specReplicasPath"
             causes = [("FieldValueNotSupported", text, field)]
-            raise invalid(kind, crd["metadata"]["name"], causes)
+            raise invalid(kind, name, causes)
         if '"x-kubernetes-validations"' in json.dumps(schema):
             text = "Forbidden: the practice API does not evaluate x-kubernetes-validations"
-            raise invalid(kind, crd["metadata"]["name"], [("FieldValueForbidden", text, where)])
+            raise invalid(kind, name, [("FieldValueForbidden", text, where)])
 
 
 def settle(kind: Kind, obj: Object, *, strict: bool) -> list[str]:

@@ -126,9 +126,12 @@ class Store:
     def number_in(self, namespace: str) -> int:
         return self._numbers[namespace]
 
+    def remembers(self, revision: int) -> bool:
+        return not self.history or revision >= self.history[0].revision - 1
+
     def at(self, kind: Kind, revision: int) -> dict[Key, Object] | None:
         """The table as it was at a revision; None where that is too long ago."""
-        if self.history and revision < self.history[0].revision - 1:
+        if not self.remembers(revision):
             return None
         table = dict(self.table(kind))
         for change in reversed(self.history):

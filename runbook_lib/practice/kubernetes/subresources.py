@@ -24,7 +24,15 @@ from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
 
 # Of a real API server, but not of this one.
-_REFUSED = ("attach", "portforward", "proxy", "ephemeralcontainers", "resize", "binding")
+_REFUSED = (
+    "attach",
+    "portforward",
+    "proxy",
+    "ephemeralcontainers",
+    "resize",
+    "binding",
+    "finalize",
+)
 
 
 async def answer(

@@ -77,6 +77,10 @@ def _checked(call: Call, obj: Object) -> None:
         dropped = validate(kind, obj, strict=wanted == "Strict") if is_validated(kind) else []
     if kind.kind == "CustomResourceDefinition":
         schemas.require_structural(kind, obj)
+    if kind.kind == "ClusterRole" and "aggregationRule" in obj:
+        text = "Forbidden: the practice API does not aggregate roles"
+        cause = ("FieldValueForbidden", text, "aggregationRule")
+        raise invalid(kind, obj["metadata"]["name"], [cause])
     if wanted == "Warn":
         call.warnings.extend(f'unknown field "{field}"' for field in dropped)
 
