@@ -49,12 +49,17 @@ class _Scraped:
     def add(self, at: int, value: float) -> None:
         if not self.blocks:
             self.first = value
-        if not self.blocks or len(self.blocks[-1][0]) >= BLOCK:
-            if len(self.blocks) * BLOCK >= MAX_SAMPLES:
-                self._thin(at)
+        if len(self.blocks) * BLOCK >= MAX_SAMPLES and self._full:
+            self._thin(at)
+        if self._full:
             self.blocks.append((array("q"), array("d")))
         self.blocks[-1][0].append(at)
         self.blocks[-1][1].append(value)
+
+    @property
+    def _full(self) -> bool:
+        """Whether the last block takes no more."""
+        return not self.blocks or len(self.blocks[-1][0]) >= BLOCK
 
     def samples(self) -> Iterator[tuple[int, float]]:
         for times, values in self.blocks:
