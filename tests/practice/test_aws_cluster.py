@@ -8,6 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 
 from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.wait import until
 
 CLUSTER = "mlops-platform-production"
 GROUP = "compute-nodes"
@@ -78,6 +79,14 @@ def test_cluster_health_and_public_access(breakable_account: Aws) -> None:
     assert access["publicAccessCidrs"] == ["203.0.113.0/24"]
     with pytest.raises(ValueError, match="code"):
         breakable_account.eks.cluster(issues=[{"code": "Tired"}])
+    breakable_account.eks.cluster(status="UPDATING", seconds=0.2)
+
+    def status() -> str:
+        eks = breakable_account.client("eks")
+        return str(eks.describe_cluster(name=CLUSTER)["cluster"]["status"])
+
+    assert status() == "UPDATING"
+    until(lambda: status() == "ACTIVE", 10, "the cluster is ACTIVE")
 
 
 def test_node_group_health(breakable_account: Aws) -> None:

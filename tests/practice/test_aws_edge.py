@@ -65,27 +65,23 @@ def test_the_way_from_a_name_to_healthy_targets(account: Aws) -> None:
     ] * 3
 
 
-@pytest.mark.parametrize(
-    ("reason", "state"),
-    [
+def test_why_targets_are_out(breakable_account: Aws) -> None:
+    node = "ip-10-0-1-7.ec2.internal"
+    verb = breakable_account.verbs()["target_health"]
+    for reason, state in (
         ("Target.FailedHealthChecks", "unhealthy"),
         ("Target.Timeout", "unhealthy"),
         ("Elb.InternalError", "unhealthy"),
         ("Elb.InitialHealthChecking", "initial"),
         ("Target.DeregistrationInProgress", "draining"),
-    ],
-)
-def test_why_targets_are_out(breakable_account: Aws, reason: str, state: str) -> None:
-    node = "ip-10-0-1-7.ec2.internal"
-    breakable_account.verbs()["target_health"](target_group="mlflow", reason=reason, node=node)
-    health = [one["TargetHealth"] for one in targets(breakable_account, "k8s-mlflow")]
-    out = [one for one in health if one["State"] != "healthy"]
-    assert [(one["State"], one["Reason"]) for one in out] == [(state, reason)]
-    assert out[0]["Description"]
-    assert all(
-        one["TargetHealth"]["State"] == "healthy"
-        for one in targets(breakable_account, "k8s-platform-api")
-    )
+    ):
+        verb(target_group="mlflow", reason=reason, node=node)
+        health = [one["TargetHealth"] for one in targets(breakable_account, "k8s-mlflow")]
+        out = [one for one in health if one["State"] != "healthy"]
+        assert [(one["State"], one["Reason"]) for one in out] == [(state, reason)]
+        assert out[0]["Description"]
+    others = targets(breakable_account, "k8s-platform-api")
+    assert {one["TargetHealth"]["State"] for one in others} == {"healthy"}
 
 
 def test_targets_that_are_out_show_in_cloudwatch(breakable_account: Aws) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,8 +67,7 @@ class Eks(Addition):
             **changed.get("vpc", {}),
         }
         cluster["health"] = {"issues": changed.get("issues", [])}
-        if status := changed.get("status"):
-            cluster["status"] = status
+        cluster["status"] = _lasting(changed) or cluster["status"]
         return answer
 
     def _describe_nodegroup(self, call: Call) -> Document:
@@ -75,8 +75,7 @@ class Eks(Addition):
         group = answer["nodegroup"]
         changed = self._groups.get(group["nodegroupName"], {})
         group["health"] = {"issues": changed.get("issues", [])}
-        if status := changed.get("status"):
-            group["status"] = status
+        group["status"] = _lasting(changed) or group["status"]
         return answer
 
     def _create_nodegroup(self, call: Call) -> None:
@@ -180,14 +179,16 @@ class Eks(Addition):
         public_access: bool | None = None,
         private_access: bool | None = None,
         public_access_cidrs: list[str] | None = None,
+        seconds: float | None = None,
     ) -> None:
         """What DescribeCluster says of the cluster; what is not given stays.
 
-        `issues`: [{code, message, resourceIds}], codes as in EKS's ClusterIssue.
+        After `seconds` the status is moto's again (ACTIVE). `issues`: [{code, message,
+        resourceIds}], codes as in EKS's ClusterIssue.
         """
         if status is not None:
             one_of("status", status, CLUSTER_STATUS)
-            self._cluster["status"] = status
+            self._cluster |= _until(status, seconds)
         if issues is not None:
             self._cluster["issues"] = _issues(issues, CLUSTER_ISSUES)
         given = {"public_access": public_access, "private_access": private_access}
@@ -201,19 +202,32 @@ class Eks(Addition):
         name: str = "compute-nodes",
         status: str | None = None,
         issues: list[dict[str, Any]] | None = None,
+        seconds: float | None = None,
     ) -> None:
         """What DescribeNodegroup says of a node group; what is not given stays.
 
-        `issues`: [{code, message, resourceIds}], codes as in EKS's Issue.
+        After `seconds` the status is moto's again (ACTIVE). `issues`: [{code, message,
+        resourceIds}], codes as in EKS's Issue.
         """
         if not any(name in cluster.nodegroups for cluster in backend("eks").clusters.values()):
             raise ValueError(f"there is no node group {name!r}")
         changed = self._groups.setdefault(name, {})
         if status is not None:
             one_of("status", status, GROUP_STATUS)
-            changed["status"] = status
+            changed |= _until(status, seconds)
         if issues is not None:
             changed["issues"] = _issues(issues, GROUP_ISSUES)
+
+
+def _until(status: str, seconds: float | None) -> Document:
+    return {"status": status, "until": None if seconds is None else time.monotonic() + seconds}
+
+
+def _lasting(changed: Document) -> str | None:
+    """The status that a verb gave, while it lasts."""
+    until = changed.get("until")
+    over = until is not None and time.monotonic() >= until
+    return None if over else changed.get("status")
 
 
 def _issues(issues: list[dict[str, Any]], codes: tuple[str, ...]) -> list[dict[str, Any]]:

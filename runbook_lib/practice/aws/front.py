@@ -46,6 +46,11 @@ class Front:
                 return call.refuse(error).send(start_response)
         return self._answer(call).send(start_response)
 
+    def release(self) -> None:
+        """End the delays and the hanging connections of faults that are no more."""
+        self.closing.set()
+        self.closing = threading.Event()
+
     def call(self, service: str, operation: str, parameters: Document) -> Document:
         """One call inside the process, past the faults. Raises AwsError, or ValueError for what
         AWS does not know."""

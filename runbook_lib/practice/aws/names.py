@@ -7,6 +7,7 @@ from runbook_lib.practice.aws.lean import ACCOUNT, REGION
 CLUSTER = "mlops-platform-production"
 CLUSTER_VERSION = "1.32"
 NODE_GROUP = "compute-nodes"
+NODE_PROFILE = "eks-node-profile"
 INSTANCE_TYPE = "m5.xlarge"
 DB_INSTANCE = "mlops-platform-production-mlflow"
 DB_PARAMETER_GROUP = "mlops-mlflow-params"

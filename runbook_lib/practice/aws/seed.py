@@ -102,7 +102,8 @@ def fill(aws: Aws, master_password: str) -> Seeded:
     _images(ask)
     balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
     dimensions = [arn.rsplit(":", 1)[1] for arn in targets.values()]
-    seed_metrics.publish(aws.metrics, balancer, dimensions, list(instances.values()))
+    volumes = [one["VolumeId"] for one in ask("ec2", "DescribeVolumes", {})["Volumes"]]
+    seed_metrics.publish(aws.metrics, balancer, dimensions, list(instances.values()), volumes)
     roles = [*seed_identity.POD_ROLES, "eks-node-role", "eks-cluster-role"]
     return Seeded(
         instances=instances,
@@ -146,9 +147,7 @@ def _cluster(ask: Ask, subnets: dict[str, list[str]], instances: list[str]) -> s
             "LaunchTemplateData": {
                 "ImageId": seed_network.IMAGE,
                 "InstanceType": INSTANCE_TYPE,
-                "BlockDeviceMappings": [
-                    {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 80, "VolumeType": "gp3"}}
-                ],
+                "BlockDeviceMappings": [seed_network.ROOT_VOLUME],
             },
         },
     )["LaunchTemplate"]

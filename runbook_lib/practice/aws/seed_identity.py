@@ -12,6 +12,7 @@ from runbook_lib.practice.aws.names import (
     CLUSTER,
     DOMAIN,
     ISSUER,
+    NODE_PROFILE,
     OIDC_PROVIDER,
     ON_CALL,
 )
@@ -137,6 +138,9 @@ def roles(ask: Ask) -> None:
                 "PolicyDocument": json.dumps(document),
             },
         )
+    profile = {"InstanceProfileName": NODE_PROFILE}
+    ask("iam", "CreateInstanceProfile", profile)
+    ask("iam", "AddRoleToInstanceProfile", {**profile, "RoleName": "eks-node-role"})
     for policy in NODE_POLICIES:
         arn = f"arn:aws:iam::aws:policy/{policy}"
         ask("iam", "AttachRolePolicy", {"RoleName": "eks-node-role", "PolicyArn": arn})

@@ -28,8 +28,6 @@ CALM: Calm = {
     "WriteIOPS": (80.0, 20.0, "Count/Second"),
     "DiskQueueDepth": (0.1, 0.05, "Count"),
     "SwapUsage": (0.0, 0.0, "Bytes"),
-    "CPUCreditBalance": (576.0, 0.0, "Count"),
-    "BurstBalance": (100.0, 0.0, "Percent"),
     "EBSIOBalance%": (99.0, 0.0, "Percent"),
     "EBSByteBalance%": (99.0, 0.0, "Percent"),
 }
@@ -60,6 +58,12 @@ MACHINE: Calm = {
     "NetworkOut": (3.2e7, 5e6, "Bytes"),
     "EBSIOBalance%": (99.0, 0.0, "Percent"),
 }
+VOLUME: Calm = {
+    "VolumeReadOps": (220.0, 60.0, "Count"),
+    "VolumeWriteOps": (900.0, 200.0, "Count"),
+    "VolumeQueueLength": (0.05, 0.02, "Count"),
+    "VolumeIdleTime": (55.0, 2.0, "Seconds"),
+}
 # Ten requests of one minute: most a little faster than the middle, one much slower.
 REQUESTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.8)
 HISTORY_AGES = [60.0 * minute for minute in range(1, 181)] + [
@@ -68,7 +72,11 @@ HISTORY_AGES = [60.0 * minute for minute in range(1, 181)] + [
 
 
 def publish(
-    metrics: Metrics, balancer: str, target_groups: list[str], instances: list[str]
+    metrics: Metrics,
+    balancer: str,
+    target_groups: list[str],
+    instances: list[str],
+    volumes: list[str],
 ) -> None:
     """`balancer` and `target_groups` as their dimensions have them: app/NAME/ID, targetgroup/…"""
     _add(metrics, RDS, DATABASE, CALM)
@@ -78,12 +86,14 @@ def publish(
         _add(metrics, "AWS/ApplicationELB", dimensions, TARGET_GROUP)
     for instance in instances:
         _add(metrics, "AWS/EC2", {"InstanceId": instance}, MACHINE)
+    for volume in volumes:
+        _add(metrics, "AWS/EBS", {"VolumeId": volume}, VOLUME)
 
 
 def _add(metrics: Metrics, namespace: str, dimensions: dict[str, str], calm: Calm) -> None:
     for name, (middle, swing, unit) in calm.items():
         tail = REQUESTS if name == "TargetResponseTime" else (1.0,)
-        whole = unit == "Count"
+        whole = unit == "Count" and middle in (0.0, round(middle))
         series = Series(namespace, name, dict(dimensions), unit, middle, swing, whole, tail=tail)
         metrics.add(series)
 

@@ -14,10 +14,12 @@ from runbook_lib.practice.aws.names import (
     INSTANCE_TYPE,
     LOAD_BALANCER,
     NODE_GROUP,
+    NODE_PROFILE,
 )
 from runbook_lib.practice.seed.parts import NODES
 from runbook_lib.practice.services import feast_registry
 
+ROOT_VOLUME = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 80, "VolumeType": "gp3"}}
 IMAGE = "ami-0a1b2c3d4e5f60718"
 # Where the Services' node ports are, by target group.
 TARGET_GROUPS = {"mlflow": 31500, "platform-api": 31800}
@@ -135,6 +137,8 @@ def machines(ask: Ask, private: list[str], group: str) -> dict[str, str]:
                 "SubnetId": subnet,
                 "PrivateIpAddress": node.ip,
                 "SecurityGroupIds": [group],
+                "IamInstanceProfile": {"Name": NODE_PROFILE},
+                "BlockDeviceMappings": [ROOT_VOLUME],
                 "TagSpecifications": tagged("instance", labels),
             },
         )

@@ -133,7 +133,7 @@ class Aws(System):
         if self._server:
             return
         front = self._made()
-        front.closing.clear()
+        front.release()
         self._server = make_server(
             "127.0.0.1", self.port, front, threaded=True, request_handler=QuietHandler
         )
@@ -195,7 +195,9 @@ class Aws(System):
 
     def set_faults(self, rules: list[dict[str, Any]]) -> None:
         """Replace all faults; see aws/faults.py for what a rule says. None: `rules: []`."""
-        self._made().rules.replace(rules)
+        front = self._made()
+        front.rules.replace(rules)
+        front.release()
 
     def call(self, service: str, operation: str, arguments: dict[str, Any] | None = None) -> Any:
         """An ordinary call, as the account's administrator: `ec2`, `RevokeSecurityGroupIngress`.
