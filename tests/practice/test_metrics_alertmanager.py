@@ -193,15 +193,16 @@ def test_a_silenced_alert_is_kept_from_receivers(running: Running) -> None:
 
 
 def test_silences_that_are_refused(running: Running) -> None:
-    for bad in (
-        _silence(matchers=[]),
-        _silence(endsAt="2020-01-01T00:00:00Z"),
-        {"comment": "nothing else"},
+    for status, bad in (
+        (422, _silence(matchers=[])),
+        (400, _silence(endsAt="2020-01-01T00:00:00Z")),
+        (422, {"comment": "nothing else"}),
     ):
-        assert running.http.post("/api/v2/silences", json=bad).status_code == 400
+        assert running.http.post("/api/v2/silences", json=bad).status_code == status
     unknown = running.http.post("/api/v2/silences", json=_silence(id="unknown"))
     assert unknown.status_code == 404
-    assert running.http.delete("/api/v2/silence/unknown").status_code == 404
+    assert running.http.get("/api/v2/silence/unknown").status_code == 404
+    assert running.http.delete("/api/v2/silence/unknown").status_code == 500
 
 
 def test_status_shows_the_configuration(running: Running) -> None:

@@ -201,7 +201,10 @@ class AlertmanagerApi(Face):
     async def _silence(self, request: web.Request) -> web.Response:
         from aiohttp import web
 
-        given = _silence(await request.json(), time.time())
+        body = await request.json()
+        if lacking := _lacking(body):
+            return web.json_response(lacking, status=422)
+        given = _silence(body, time.time())
         try:
             return web.json_response({"silenceID": self.manager.silence(given)})
         except KeyError:
@@ -219,7 +222,7 @@ class AlertmanagerApi(Face):
         from aiohttp import web
 
         if request.match_info["id"] not in self.manager.silences:
-            return web.Response(status=404)
+            return web.json_response("silence not found", status=500)  # so does 0.25
         self.manager.expire(request.match_info["id"])
         return web.Response()
 
@@ -313,13 +316,21 @@ def _held(given: dict[str, Any], now: float) -> Held:
     )
 
 
+def _lacking(given: dict[str, Any]) -> dict[str, Any] | None:
+    """What the schema of a silence misses first, as go-openapi says it."""
+    for name in ("comment", "createdBy", "endsAt", "matchers", "startsAt"):
+        if name not in given:
+            return {"code": 602, "message": f"{name} in body is required"}
+    if not given["matchers"]:
+        return {"code": 612, "message": "matchers in body should have at least 1 items"}
+    return None
+
+
 def _silence(given: dict[str, Any], now: float) -> Silence:
     matchers = [
         Matcher(one["name"], one["value"], bool(one["isRegex"]), bool(one.get("isEqual", True)))
         for one in given["matchers"]
     ]
-    if not matchers:
-        raise ValueError("at least one matcher required")
     for one in matchers:
         re.compile(one.value if one.regex else "")
     silence = Silence(

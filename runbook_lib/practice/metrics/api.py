@@ -164,9 +164,11 @@ class PrometheusApi(Face):
     def _rules(self, given: Parameters) -> Any:
         kind = given.get("type", [""])[0]
         if kind not in ("", "alert", "record"):
-            raise QueryError("bad_data", f"not supported value {kind!r}")
-        groups = [] if kind == "record" else self._alerts.groups()
-        return {"groups": [_group(group, self._scraper.interval) for group in groups]}
+            text = f'invalid parameter "type": not supported value "{kind}"'
+            raise QueryError("bad_data", text)
+        shown = [_group(group, self._scraper.interval) for group in self._alerts.groups()]
+        # There are no recording rules.
+        return {"groups": [{**one, "rules": []} for one in shown] if kind == "record" else shown}
 
     def _targets(self, given: Parameters) -> Any:
         state = given.get("state", ["any"])[0].lower()
