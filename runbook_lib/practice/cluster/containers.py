@@ -23,6 +23,7 @@ _CREATE_ERROR = (
 )
 
 
+_LONG_LIFE = 30.0  # seconds
 _PID = 21734
 _CHILD_OOM = (
     "[ERROR] Worker (pid:17) was sent SIGKILL! Perhaps out of memory?",
@@ -175,7 +176,9 @@ def _start(container: Container, setting: Setting, at: float) -> float | None:
     container.state = {"running": {"startedAt": stamp(at)}}
     container.environment = environment
     container.fate = _fate(setting, environment)
-    container.ready = False
+    # Whoever lives that long passes a probe or two first.
+    lives = container.fate and not container.fate.killed and container.fate.after >= _LONG_LIFE
+    container.ready = bool(lives) and not (program.not_ready or setting.init)
     return container.fate.after if container.fate else _ready_after(setting.spec)
 
 

@@ -1,0 +1,121 @@
+"""Namespace shop of the practice cluster, emptied after a test, and its nodes mended."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from practice.conftest import NODES
+
+__all__ = ["annotate_node", "empty", "program", "put", "run", "tell", "waiting"]
+
+_KINDS = (
+    "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers",
+    "/apis/batch/v1/namespaces/shop/jobs",
+    "/apis/apps/v1/namespaces/shop/deployments",
+    "/apis/apps/v1/namespaces/shop/statefulsets",
+    "/apis/networking.k8s.io/v1/namespaces/shop/ingresses",
+    "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies",
+    *(
+        f"/api/v1/namespaces/shop/{plural}"
+        for plural in (
+            "resourcequotas",
+            "limitranges",
+            "pods",
+            "services",
+            "secrets",
+            "configmaps",
+            "persistentvolumeclaims",
+            "events",
+        )
+    ),
+    "/api/v1/persistentvolumes",
+)
+_ANNOTATIONS = ("stats", "kubelet", "since", "network", "evict")
+
+
+def empty(practice: Any) -> None:
+    """Nothing is left in shop, and the nodes are as they were."""
+    for path in _KINDS:
+        practice.raw("DELETE", path)
+    for name in NODES:
+        annotate_node(practice, name, **dict.fromkeys(_ANNOTATIONS))
+        practice.core.patch_node(name, {"spec": {"unschedulable": None, "taints": None}})
+    pods = "/api/v1/namespaces/shop/pods"
+    practice.until(lambda: not practice.raw("GET", pods)[1]["items"], "the end of all pods")
+
+
+def annotate_node(practice: Any, name: str, **values: str | None) -> None:
+    annotations = {f"practice.runbook/{key}": value for key, value in values.items()}
+    practice.core.patch_node(name, {"metadata": {"annotations": annotations}})
+
+
+def put(practice: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Create an object; its answer."""
+    code, answer = practice.raw("POST", path, body)
+    assert code == 201, answer
+    made: dict[str, Any] = answer
+    return made
+
+
+def program(practice: Any, pod: str, behaviour: dict[str, Any] | None) -> None:
+    """Let a running pod's container behave otherwise."""
+    text = None if behaviour is None else json.dumps({"app": behaviour})
+    annotations = {"practice.runbook/program": text}
+    practice.core.patch_namespaced_pod(pod, "shop", {"metadata": {"annotations": annotations}})
+
+
+def tell(practice: Any, name: str, reason: str) -> str:
+    """The message of the first event of that reason about the objects whose names begin so."""
+
+    def found() -> Any:
+        items = practice.raw("GET", "/api/v1/events")[1]["items"]
+        return next(
+            (
+                e["message"]
+                for e in items
+                if e["reason"] == reason and e["involvedObject"]["name"].startswith(name)
+            ),
+            None,
+        )
+
+    message: str = practice.until(found, f"event {reason} of {name}")
+    return message
+
+
+def waiting(practice: Any, app: str) -> str:
+    """Why a pod of the app is not scheduled."""
+
+    def found() -> Any:
+        for pod in practice.pods(app):
+            for one in pod["status"].get("conditions", []):
+                if (one["type"], one["status"]) == ("PodScheduled", "False"):
+                    return one["message"]
+        return None
+
+    message: str = practice.until(found, f"an unschedulable pod of {app}")
+    return message
+
+
+def run(practice: Any, pod: str, *command: str) -> tuple[int, str, str]:
+    """(exit code, output, errors) of a command in a pod of shop, over the exec websocket."""
+    from kubernetes import client
+    from kubernetes.stream import stream
+
+    core = client.CoreV1Api(practice.client("right-token"))
+    answer = stream(
+        core.connect_get_namespaced_pod_exec,
+        pod,
+        "shop",
+        command=list(command),
+        stdout=True,
+        stderr=True,
+        stdin=False,
+        tty=False,
+        _preload_content=False,
+    )
+    try:
+        answer.run_forever(timeout=10)
+        return answer.returncode, answer.read_stdout(), answer.read_stderr()
+    finally:
+        answer.sock.shutdown()  # `close` leaves the socket open once the server has closed
