@@ -66,8 +66,11 @@ def assert_healthy(store: OnlineStore) -> None:
         assert info["db0"]["keys"] == 200 and info["db1"]["keys"] == contents.CACHED
         assert info["maxmemory_policy"] == "noeviction" and info["maxclients"] == 10_000
         assert 0.2 < info["used_memory"] / info["maxmemory"] < 0.5
-        assert info["mem_fragmentation_ratio"] < 1.5
-        assert info["evicted_keys"] == info["blocked_clients"] == client.slowlog_len() == 0
+        until(lambda: client.info("memory")["mem_fragmentation_ratio"] < 1.5, 5, "ratio of now")
+        assert info["evicted_keys"] == info["blocked_clients"] == 0
+        # A busy machine makes anything slow, but nobody sorts.
+        slow = {entry["command"].split()[0] for entry in client.slowlog_get(100)}
+        assert not slow & {b"SORT", b"SUNIONSTORE"}
         assert info["keyspace_hits"] > 20 * info["keyspace_misses"]
         assert info["rdb_last_bgsave_status"] == "ok" and info["rdb_bgsave_in_progress"] == 0
         purchases, average, login, when = read(client, "123")
@@ -114,7 +117,7 @@ def test_slow_commands_stand_in_the_log(hosted: Hosted, client: redis.Redis) -> 
 
 def test_busy_server_computes(hosted: Hosted, client: redis.Redis) -> None:
     hosted.do("busy", percent=40)
-    until(lambda: client.slowlog_len() > 2, 10, "slow commands go on")
+    until(lambda: client.slowlog_len() > 2, 10, "slow commands")
     before = client.info("commandstats")["cmdstat_sort"]["usec"]
     until(lambda: client.info("commandstats")["cmdstat_sort"]["usec"] > before, 10, "computes")
 
@@ -126,7 +129,7 @@ def test_latency_is_the_networks_not_the_servers(hosted: Hosted, store: OnlineSt
         began = time.monotonic()
         assert client.ping()
         assert time.monotonic() - began >= 0.12
-        assert client.slowlog_len() == 0
+        assert b"PING" not in {entry["command"] for entry in client.slowlog_get(100)}
     hosted.do("latency", milliseconds=1)
     with connect(store) as client:
         assert client.ping()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Of the time that a loop lives, what it may spend in statements.
 BUSY_SHARE = 0.2
 NICE = 10
-EFFECT_SECONDS = 10.0
+EFFECT_SECONDS = 20.0
 POLL_SECONDS = 0.03
 MOST_PER_SECOND = 50
 ENDLESS = (
@@ -141,8 +141,7 @@ async def scan_without_index(sessions: Sessions, table: str, application: str) -
     await _repeat(sessions, application, question)
     await _until(
         sessions.server,
-        "SELECT seq_scan > 10 AND seq_tup_read > 1000000 FROM pg_stat_user_tables"
-        " WHERE relname = %s",
+        "SELECT seq_scan > 4 AND seq_tup_read > 400000 FROM pg_stat_user_tables WHERE relname = %s",
         table,
     )
 
@@ -152,7 +151,8 @@ async def repeat_dominant(sessions: Sessions, application: str) -> None:
     await _repeat(sessions, application, DOMINANT)
     await _until(
         sessions.server,
-        "SELECT count(*) > 0 FROM pg_stat_statements WHERE query LIKE %s AND calls > 2",
+        "SELECT sum(total_exec_time) FILTER (WHERE query LIKE %s) > 0.6 * sum(total_exec_time)"
+        " FROM pg_stat_statements",
         DOMINANT[:60] + "%",
     )
 
