@@ -26,9 +26,9 @@ from runbook_lib.practice.cluster.kubelets import ClusterKubelets
 from runbook_lib.practice.cluster.nodes import defaults
 from runbook_lib.practice.kubernetes.admission import apply_defaults
 from runbook_lib.practice.kubernetes.audit import Audit
+from runbook_lib.practice.kubernetes.data import first_objects
 from runbook_lib.practice.kubernetes.identity import Identities
-from runbook_lib.practice.kubernetes.rbac import default_roles
-from runbook_lib.practice.kubernetes.resources import Catalogue, custom_definitions
+from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
 from runbook_lib.practice.kubernetes.writes import established
@@ -68,8 +68,7 @@ class KubernetesApi:
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             for name in _NAMESPACES
         )
-        self.load(custom_definitions())
-        self.load(default_roles())
+        self.load(first_objects())
 
     # what lives inside of the cluster looks at these
 

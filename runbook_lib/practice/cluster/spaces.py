@@ -18,6 +18,8 @@ class Spaces:
         accounts = self._store.catalogue.of("serviceaccounts")
         for space in self._store.all("namespaces"):
             name = space["metadata"]["name"]
+            if space["metadata"].get("deletionTimestamp"):
+                continue
             if self._store.find("serviceaccounts", "default", name) is None:
                 meta = {
                     "name": "default",

@@ -107,6 +107,8 @@ class Collector:
         if change.type != "DELETED":
             if obj["metadata"].get("deletionTimestamp"):
                 self._finish(kind, obj)
+            elif change.type == "ADDED" and self._is_ending(obj["metadata"].get("namespace")):
+                self.delete(kind, obj)
             return
         for child_kind, child in self._children(obj):
             others = [r for r in _owners(child) if r["uid"] != obj["metadata"]["uid"]]
@@ -121,6 +123,10 @@ class Collector:
             self._finish_named("namespaces", "", namespace)
         if kind.custom:
             self._finish_named("customresourcedefinitions", "apiextensions.k8s.io", kind.qualified)
+
+    def _is_ending(self, namespace: str | None) -> bool:
+        found = self._store.find("namespaces", namespace) if namespace else None
+        return bool(found and found["metadata"].get("deletionTimestamp"))
 
     def _finish_named(self, plural: str, group: str, name: str) -> None:
         if found := self._store.find(plural, name, group=group):

@@ -14,20 +14,6 @@ from runbook_lib.practice.kubernetes.identity import MASTERS, User
 from runbook_lib.practice.kubernetes.store import Object, Store
 
 _GROUP = "rbac.authorization.k8s.io"
-_READ = ["get", "list", "watch"]
-_WRITE = ["create", "delete", "deletecollection", "patch", "update"]
-_PLAIN = {
-    "": "configmaps endpoints events persistentvolumeclaims pods pods/log pods/status "
-    "resourcequotas serviceaccounts services limitranges",
-    "apps": "daemonsets deployments deployments/scale replicasets replicasets/scale statefulsets "
-    "statefulsets/scale",
-    "batch": "jobs cronjobs",
-    "autoscaling": "horizontalpodautoscalers",
-    "networking.k8s.io": "ingresses networkpolicies",
-    "policy": "poddisruptionbudgets",
-    "discovery.k8s.io": "endpointslices",
-    "metrics.k8s.io": "pods nodes",
-}
 
 
 @dataclass(frozen=True)
@@ -142,69 +128,3 @@ def forbidden(user: User, attempt: Attempt, why: str = "") -> ApiError:
         f'"{attempt.group}" {where}{why}',
         {**details, "kind": plural},
     )
-
-
-# what every cluster begins with
-
-
-def default_roles() -> list[Object]:
-    """The ClusterRoles and bindings that clients count on."""
-    everything = [
-        {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
-        {"verbs": ["*"], "nonResourceURLs": ["*"]},
-    ]
-    reviews = "selfsubjectaccessreviews selfsubjectrulesreviews"
-    basic = [
-        _rule(["create"], "authentication.k8s.io", "selfsubjectreviews"),
-        _rule(["create"], "authorization.k8s.io", reviews),
-    ]
-    urls = (
-        "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/"
-    )
-    discovery = [{"verbs": ["get"], "nonResourceURLs": urls.split()}]
-    view = [_rule(_READ, group, names) for group, names in _PLAIN.items()]
-    view += [_rule(_READ, "", "namespaces")]
-    edit = [
-        *view,
-        *(_rule(_WRITE, group, names) for group, names in _PLAIN.items() if "metrics" not in group),
-        _rule([*_READ, *_WRITE], "", "secrets pods/exec pods/eviction serviceaccounts/token"),
-        _rule(["impersonate"], "", "serviceaccounts"),
-    ]
-    admin = [*edit, _rule([*_READ, *_WRITE], _GROUP, "roles rolebindings")]
-    roles = {
-        "cluster-admin": everything,
-        "system:basic-user": basic,
-        "system:discovery": discovery,
-        "view": view,
-        "edit": edit,
-        "admin": admin,
-    }
-    bound = {
-        "cluster-admin": MASTERS,
-        "system:basic-user": "system:authenticated",
-        "system:discovery": "system:authenticated",
-    }
-    return [
-        *({**_object("ClusterRole", name), "rules": rules} for name, rules in roles.items()),
-        *(
-            {
-                **_object("ClusterRoleBinding", name),
-                "roleRef": {"apiGroup": _GROUP, "kind": "ClusterRole", "name": name},
-                "subjects": [{"kind": "Group", "apiGroup": _GROUP, "name": group}],
-            }
-            for name, group in bound.items()
-        ),
-    ]
-
-
-def _rule(verbs: list[str], group: str, resources: str) -> Object:
-    return {"verbs": verbs, "apiGroups": [group], "resources": resources.split()}
-
-
-def _object(kind: str, name: str) -> Object:
-    labels = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-    return {
-        "apiVersion": f"{_GROUP}/v1",
-        "kind": kind,
-        "metadata": {"name": name, "labels": labels},
-    }

@@ -6,62 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runbook_lib.practice.kubernetes import data
+
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
-# apiVersion, plural, kind, n(amespaced) or c(luster), short names, subresources
-_BUILT_IN = """
-v1 pods Pod n po status,log,eviction,exec
-v1 nodes Node c no status,proxy
-v1 namespaces Namespace c ns status
-v1 services Service n svc status
-v1 endpoints Endpoints n ep -
-v1 events Event n ev -
-v1 configmaps ConfigMap n cm -
-v1 secrets Secret n - -
-v1 serviceaccounts ServiceAccount n sa token
-v1 persistentvolumeclaims PersistentVolumeClaim n pvc status
-v1 persistentvolumes PersistentVolume c pv status
-v1 resourcequotas ResourceQuota n quota status
-v1 limitranges LimitRange n limits -
-apps/v1 deployments Deployment n deploy status,scale
-apps/v1 replicasets ReplicaSet n rs status,scale
-apps/v1 statefulsets StatefulSet n sts status,scale
-apps/v1 daemonsets DaemonSet n ds status
-batch/v1 jobs Job n - status
-batch/v1 cronjobs CronJob n cj status
-networking.k8s.io/v1 ingresses Ingress n ing status
-networking.k8s.io/v1 networkpolicies NetworkPolicy n netpol -
-networking.k8s.io/v1 ingressclasses IngressClass c - -
-scheduling.k8s.io/v1 priorityclasses PriorityClass c pc -
-discovery.k8s.io/v1 endpointslices EndpointSlice n - -
-autoscaling/v2 horizontalpodautoscalers HorizontalPodAutoscaler n hpa status
-policy/v1 poddisruptionbudgets PodDisruptionBudget n pdb status
-apiextensions.k8s.io/v1 customresourcedefinitions CustomResourceDefinition c crd,crds status
-storage.k8s.io/v1 storageclasses StorageClass c sc -
-rbac.authorization.k8s.io/v1 roles Role n - -
-rbac.authorization.k8s.io/v1 rolebindings RoleBinding n - -
-rbac.authorization.k8s.io/v1 clusterroles ClusterRole c - -
-rbac.authorization.k8s.io/v1 clusterrolebindings ClusterRoleBinding c - -
-coordination.k8s.io/v1 leases Lease n - -
-"""
-# These are answered, not stored.
-_VIRTUAL = """
-authentication.k8s.io/v1 selfsubjectreviews SelfSubjectReview c create
-authorization.k8s.io/v1 selfsubjectaccessreviews SelfSubjectAccessReview c create
-authorization.k8s.io/v1 selfsubjectrulesreviews SelfSubjectRulesReview c create
-authorization.k8s.io/v1 subjectaccessreviews SubjectAccessReview c create
-authorization.k8s.io/v1 localsubjectaccessreviews LocalSubjectAccessReview n create
-metrics.k8s.io/v1beta1 pods PodMetrics n get,list
-metrics.k8s.io/v1beta1 nodes NodeMetrics c get,list
-"""
-# Custom kinds come in as CustomResourceDefinition objects, like any other.
-_CUSTOM = """
-serving.kserve.io v1beta1 inferenceservices InferenceService Namespaced isvc
-serving.kserve.io v1alpha1 servingruntimes ServingRuntime Namespaced -
-serving.kserve.io v1alpha1 clusterservingruntimes ClusterServingRuntime Cluster -
-serving.knative.dev v1 services Service Namespaced kservice,ksvc
-serving.knative.dev v1 revisions Revision Namespaced rev
-"""
 # What `kubectl get all` shows.
 _ALL = ("Pod", "Service", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
@@ -116,19 +64,13 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str, str], Kind] = {}
-        for line in _BUILT_IN.strip().splitlines():
-            api_version, plural, kind, scope, short, subresources = line.split()
-            self._add(
-                Kind(
-                    *_split(api_version),
-                    plural,
-                    kind,
-                    scope == "n",
-                    _names(short),
-                    _names(subresources),
-                )
-            )
-        for line in _VIRTUAL.strip().splitlines():
+        stored, _, answered = "\n".join(data.lines("kinds.txt")).partition("---")
+        for line in stored.split("\n"):
+            if line:
+                api_version, plural, kind, scope, short, below = line.split()
+                names = (_names(short), _names(below))
+                self._add(Kind(*_split(api_version), plural, kind, scope == "n", *names))
+        for line in answered.strip().splitlines():
             api_version, plural, kind, scope, verbs = line.split()
             self._add(Kind(*_split(api_version), plural, kind, scope == "n", verbs=_names(verbs)))
 
@@ -256,50 +198,3 @@ def _subresource(kind: Kind, name: str) -> dict[str, Any]:
     if name == "token":
         document |= {"kind": "TokenRequest", "group": "authentication.k8s.io", "version": "v1"}
     return document
-
-
-def custom_definitions() -> list[dict[str, Any]]:
-    """The CustomResourceDefinitions of KServe and Knative Serving, without their schemas."""
-    ready = '.status.conditions[?(@.type=="Ready")].status'
-    definitions = []
-    for line in _CUSTOM.strip().splitlines():
-        group, version, plural, kind, scope, short = line.split()
-        definitions.append(
-            {
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": {"name": f"{plural}.{group}"},
-                "spec": {
-                    "group": group,
-                    "scope": scope,
-                    "names": {
-                        "plural": plural,
-                        "singular": kind.lower(),
-                        "kind": kind,
-                        "listKind": f"{kind}List",
-                        "shortNames": list(_names(short)),
-                    },
-                    "versions": [
-                        {
-                            "name": version,
-                            "served": True,
-                            "storage": True,
-                            "subresources": {"status": {}},
-                            "schema": {
-                                "openAPIV3Schema": {
-                                    "type": "object",
-                                    "x-kubernetes-preserve-unknown-fields": True,
-                                }
-                            },
-                            "additionalPrinterColumns": [
-                                {"name": "URL", "type": "string", "jsonPath": ".status.url"},
-                                {"name": "Ready", "type": "string", "jsonPath": ready},
-                            ]
-                            if kind in ("InferenceService", "Service")
-                            else [],
-                        }
-                    ],
-                },
-            }
-        )
-    return definitions

@@ -1,4 +1,4 @@
-"""What `kubectl get` prints: Table objects for the common kinds.
+"""What `kubectl get` prints: Table objects, their columns as `data/columns.txt` has them.
 
 Source: k8s.io/kubernetes/pkg/printers/internalversion.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError
+from runbook_lib.practice.kubernetes.errors import bad_request
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Object, Store, seconds
 
-Row = Callable[[Object], list[Any]]
+Cell = Callable[[Object], Any]
+Column = tuple[str, str, int, Cell]  # name, type, priority (1: wide only), value
 _NONE = "<none>"
 
 
@@ -42,8 +45,7 @@ def _since(text: str | None) -> str:
     return duration(time.time() - seconds(text)) if text else "<unknown>"
 
 
-def _age(obj: Object) -> str:
-    return _since(dig(obj, "metadata.creationTimestamp"))
+# values that are more than a path
 
 
 def _reason(state: Object, fallback: str) -> str:
@@ -77,130 +79,71 @@ def pod_status(pod: Object) -> str:
     return word
 
 
-def _pod(pod: Object) -> list[Any]:
+def _ready_containers(pod: Object) -> str:
+    ready = sum(bool(c.get("ready")) for c in dig(pod, "status.containerStatuses", []))
+    return f"{ready}/{len(pod['spec']['containers'])}"
+
+
+def _restarts(pod: Object) -> str:
     containers = dig(pod, "status.containerStatuses", [])
-    ready = sum(bool(container.get("ready")) for container in containers)
     restarts = sum(container.get("restartCount", 0) for container in containers)
     ends = [dig(c, "lastState.terminated.finishedAt") for c in containers]
     last = max(filter(None, ends), default=None)
-    return [
-        f"{ready}/{len(pod['spec']['containers'])}",
-        pod_status(pod),
-        f"{restarts} ({_since(last)} ago)" if restarts and last else str(restarts),
-        _age(pod),
-        dig(pod, "status.podIP", _NONE),
-        dig(pod, "spec.nodeName", _NONE),
-        dig(pod, "status.nominatedNodeName", _NONE),
-        _NONE,
-    ]
+    return f"{restarts} ({_since(last)} ago)" if restarts and last else str(restarts)
 
 
-def _node(node: Object) -> list[Any]:
-    word = {"True": "Ready", "False": "NotReady", "Unknown": "NotReady"}.get(
-        condition(node, "Ready"), "Unknown"
-    )
-    if dig(node, "spec.unschedulable"):
-        word += ",SchedulingDisabled"
+def _node_status(node: Object) -> str:
+    words = {"True": "Ready", "False": "NotReady", "Unknown": "NotReady"}
+    word = words.get(condition(node, "Ready"), "Unknown")
+    return f"{word},SchedulingDisabled" if dig(node, "spec.unschedulable") else word
+
+
+def _node_roles(node: Object) -> str:
     prefix = "node-role.kubernetes.io/"
     labels = node["metadata"].get("labels") or {}
     roles = [label.removeprefix(prefix) for label in labels if label.startswith(prefix)]
-    addresses = {a["type"]: a["address"] for a in dig(node, "status.addresses", [])}
-    info = dig(node, "status.nodeInfo", {})
-    return [
-        word,
-        ",".join(sorted(roles)) or _NONE,
-        _age(node),
-        info.get("kubeletVersion", ""),
-        addresses.get("InternalIP", _NONE),
-        addresses.get("ExternalIP", _NONE),
-        info.get("osImage", ""),
-        info.get("kernelVersion", ""),
-        info.get("containerRuntimeVersion", ""),
-    ]
-
-
-def _workload(obj: Object) -> list[Any]:
-    spec, status = obj["spec"], obj.get("status") or {}
-    return [
-        f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 1)}",
-        status.get("updatedReplicas", 0),
-        status.get("availableReplicas", 0),
-        _age(obj),
-        *_containers(obj),
-    ]
-
-
-def _containers(obj: Object) -> list[str]:
-    containers = dig(obj, "spec.template.spec.containers", [])
-    labels = dig(obj, "spec.selector.matchLabels", {})
-    return [
-        ",".join(container["name"] for container in containers),
-        ",".join(container.get("image", "") for container in containers),
-        ",".join(f"{key}={value}" for key, value in labels.items()) or _NONE,
-    ]
-
-
-def _counts(obj: Object, *paths: str) -> list[Any]:
-    return [dig(obj, path, 0) for path in paths]
-
-
-def _service(service: Object) -> list[Any]:
-    ports = [
-        f"{port['port']}/{port.get('protocol', 'TCP')}" for port in dig(service, "spec.ports", [])
-    ]
-    selector = dig(service, "spec.selector", {})
-    balanced = dig(service, "status.loadBalancer.ingress", [])
-    external = ",".join(item.get("hostname") or item.get("ip", "") for item in balanced)
-    return [
-        dig(service, "spec.type", "ClusterIP"),
-        dig(service, "spec.clusterIP", _NONE),
-        external or _NONE,
-        ",".join(ports) or _NONE,
-        _age(service),
-        ",".join(f"{key}={value}" for key, value in selector.items()) or _NONE,
-    ]
-
-
-def _event(event: Object) -> list[Any]:
-    about = event.get("involvedObject") or {}
-    last = event.get("lastTimestamp") or event.get("eventTime")
-    return [
-        _since(last),
-        event.get("type", ""),
-        event.get("reason", ""),
-        f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-        dig(event, "source.component", ""),
-        str(event.get("message", "")).strip(),
-        event.get("count", 1),
-        event["metadata"]["name"],
-    ]
-
-
-def _endpoints(obj: Object) -> list[Any]:
-    found = [
-        f"{address['ip']}:{port['port']}"
-        for subset in obj.get("subsets") or []
-        for address in subset.get("addresses") or []
-        for port in subset.get("ports") or []
-    ]
-    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
-    return [",".join(found[:3]) + more or _NONE, _age(obj)]
-
-
-def _role(binding: Object) -> str:
-    return f"{dig(binding, 'roleRef.kind')}/{dig(binding, 'roleRef.name')}"
+    return ",".join(sorted(roles)) or _NONE
 
 
 def _job_status(job: Object) -> str:
-    words = {"Complete": "Complete", "Failed": "Failed", "Suspended": "Suspended"}
-    found = [word for type_, word in words.items() if condition(job, type_) == "True"]
-    return found[0] if found else "Running"
+    words = ("Complete", "Failed", "Suspended")
+    return next((word for word in words if condition(job, word) == "True"), "Running")
 
 
-def _span(begin: str | None, end: str | None) -> str:
-    if not begin:
-        return ""
-    return duration((seconds(end) if end else time.time()) - seconds(begin))
+def _job_duration(job: Object) -> str:
+    begin, end = dig(job, "status.startTime"), dig(job, "status.completionTime")
+    return duration((seconds(end) if end else time.time()) - seconds(begin)) if begin else ""
+
+
+def _service_ports(service: Object) -> str:
+    ports = dig(service, "spec.ports", [])
+    return ",".join(f"{port['port']}/{port.get('protocol', 'TCP')}" for port in ports) or _NONE
+
+
+def _some(found: list[str]) -> str:
+    more = f" + {len(found) - 3} more..." if len(found) > 3 else ""
+    return ",".join(found[:3]) + more or _NONE
+
+
+def _addresses(endpoints: Object) -> str:
+    return _some(
+        [
+            f"{address['ip']}:{port['port']}"
+            for subset in endpoints.get("subsets") or []
+            for address in subset.get("addresses") or []
+            for port in subset.get("ports") or []
+        ]
+    )
+
+
+def _event_object(event: Object) -> str:
+    about = event.get("involvedObject") or {}
+    return f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
+
+
+def _modes(volume: Object) -> str:
+    short = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX"}
+    return ",".join(short.get(mode, "RWOP") for mode in dig(volume, "spec.accessModes", []))
 
 
 def _quota(quota: Object, *, limits: bool) -> str:
@@ -209,172 +152,130 @@ def _quota(quota: Object, *, limits: bool) -> str:
     return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
 
 
-# Column names; a star marks those of `-o wide` only.
-_TABLES: dict[str, tuple[str, Row]] = {
-    "Pod": ("Ready|Status|Restarts|Age|IP*|Node*|Nominated Node*|Readiness Gates*", _pod),
-    "Node": (
-        "Status|Roles|Age|Version|Internal-IP*|External-IP*|OS-Image*|Kernel-Version*|"
-        "Container-Runtime*",
-        _node,
-    ),
-    "Deployment": ("Ready|Up-to-date|Available|Age|Containers*|Images*|Selector*", _workload),
-    "StatefulSet": (
-        "Ready|Age|Containers*|Images*",
-        lambda o: [_workload(o)[0], _age(o), *_containers(o)[:2]],
-    ),
-    "ReplicaSet": (
-        "Desired|Current|Ready|Age|Containers*|Images*|Selector*",
-        lambda o: [
-            *_counts(o, "spec.replicas", "status.replicas", "status.readyReplicas"),
-            _age(o),
-            *_containers(o),
-        ],
-    ),
-    "DaemonSet": (
-        "Desired|Current|Ready|Up-to-date|Available|Age|Containers*|Images*|Selector*",
-        lambda o: [
-            *_counts(
-                o,
-                "status.desiredNumberScheduled",
-                "status.currentNumberScheduled",
-                "status.numberReady",
-                "status.updatedNumberScheduled",
-                "status.numberAvailable",
-            ),
-            _age(o),
-            *_containers(o),
-        ],
-    ),
-    "Service": ("Type|Cluster-IP|External-IP|Port(s)|Age|Selector*", _service),
-    "Endpoints": ("Endpoints|Age", _endpoints),
-    "Event": ("Last Seen|Type|Reason|Object|Source*|Message|Count*|Name*", _event),
-    "Namespace": ("Status|Age", lambda o: [dig(o, "status.phase", "Active"), _age(o)]),
-    "ConfigMap": (
-        "Data|Age",
-        lambda o: [len(o.get("data") or {}) + len(o.get("binaryData") or {}), _age(o)],
-    ),
-    "Secret": (
-        "Type|Data|Age",
-        lambda o: [o.get("type", "Opaque"), len(o.get("data") or {}), _age(o)],
-    ),
-    "RoleBinding": ("Role|Age", lambda o: [_role(o), _age(o)]),
-    "ClusterRoleBinding": ("Role|Age", lambda o: [_role(o), _age(o)]),
-    "ServiceAccount": ("Secrets|Age", lambda o: [len(o.get("secrets") or []), _age(o)]),
-    "Job": (
-        "Status|Completions|Duration|Age",
-        lambda o: [
-            _job_status(o),
-            f"{dig(o, 'status.succeeded', 0)}/{dig(o, 'spec.completions', 1)}",
-            _span(dig(o, "status.startTime"), dig(o, "status.completionTime")),
-            _age(o),
-        ],
-    ),
-    "CronJob": (
-        "Schedule|Timezone|Suspend|Active|Last Schedule|Age",
-        lambda o: [
-            dig(o, "spec.schedule", ""),
-            dig(o, "spec.timeZone", _NONE),
-            str(dig(o, "spec.suspend", False)),
-            len(dig(o, "status.active", [])),
-            _since(dig(o, "status.lastScheduleTime"))
-            if dig(o, "status.lastScheduleTime")
-            else _NONE,
-            _age(o),
-        ],
-    ),
-    "ResourceQuota": (
-        "Request|Limit|Age",
-        lambda o: [_quota(o, limits=False), _quota(o, limits=True), _age(o)],
-    ),
-    "Lease": ("Holder|Age", lambda o: [dig(o, "spec.holderIdentity", ""), _age(o)]),
-    "PodDisruptionBudget": (
-        "Min Available|Max Unavailable|Allowed Disruptions|Age",
-        lambda o: [
-            str(dig(o, "spec.minAvailable", "N/A")),
-            str(dig(o, "spec.maxUnavailable", "N/A")),
-            dig(o, "status.disruptionsAllowed", 0),
-            _age(o),
-        ],
-    ),
-    "PersistentVolumeClaim": (
-        "Status|Volume|Capacity|Access Modes|StorageClass|Age",
-        lambda o: [
-            dig(o, "status.phase", ""),
-            dig(o, "spec.volumeName", ""),
-            dig(o, "status.capacity.storage", ""),
-            ",".join(dig(o, "spec.accessModes", [])),
-            dig(o, "spec.storageClassName", ""),
-            _age(o),
-        ],
-    ),
-    "HorizontalPodAutoscaler": (
-        "Reference|MinPods|MaxPods|Replicas|Age",
-        lambda o: [
-            f"{dig(o, 'spec.scaleTargetRef.kind')}/{dig(o, 'spec.scaleTargetRef.name')}",
-            str(dig(o, "spec.minReplicas", 1)),
-            dig(o, "spec.maxReplicas", 0),
-            dig(o, "status.currentReplicas", 0),
-            _age(o),
-        ],
-    ),
-    "Ingress": (
-        "Class|Hosts|Address|Ports|Age",
-        lambda o: [
-            dig(o, "spec.ingressClassName", _NONE),
-            ",".join(rule.get("host", "*") for rule in dig(o, "spec.rules", [])) or "*",
-            ",".join(
-                item.get("hostname") or item.get("ip", "")
-                for item in dig(o, "status.loadBalancer.ingress", [])
-            ),
-            "80, 443" if dig(o, "spec.tls") else "80",
-            _age(o),
-        ],
-    ),
+_OF_OBJECTS: dict[str, Cell] = {
+    "age": lambda o: _since(dig(o, "metadata.creationTimestamp")),
+    "pod_status": pod_status,
+    "ready_containers": _ready_containers,
+    "restarts": _restarts,
+    "node_status": _node_status,
+    "node_roles": _node_roles,
+    "job_status": _job_status,
+    "job_duration": _job_duration,
+    "service_ports": _service_ports,
+    "ingress_ports": lambda o: "80, 443" if dig(o, "spec.tls") else "80",
+    "addresses": _addresses,
+    "slice_addresses": lambda o: _some([a for e in o["endpoints"] or [] for a in e["addresses"]]),
+    "event_object": _event_object,
+    "last_seen": lambda o: _since(o.get("lastTimestamp") or o.get("eventTime")),
+    "data_count": lambda o: len(o.get("data") or {}) + len(o.get("binaryData") or {}),
+    "modes": _modes,
+    "quota_requests": lambda o: _quota(o, limits=False),
+    "quota_limits": lambda o: _quota(o, limits=True),
 }
 
 
-_CREATED = ".metadata.creationTimestamp"
+def _value(text: str) -> Cell:
+    """The value that a line of `data/columns.txt` describes."""
+    text = text.strip()
+    if " / " in text:
+        first, second = (_value(part) for part in text.split(" / "))
+        return lambda o: f"{first(o)}/{second(o)}"
+    if text in _OF_OBJECTS:
+        return _OF_OBJECTS[text]
+    text, given, default = text.partition("?")
+    absent: Any = default.strip() if given else _NONE
+    absent = int(absent) if absent.isdecimal() else absent
+    function, _, path = text.strip().rpartition(" ")
+    path = path.lstrip(".")
+    name, _, field = function.partition(".")
+    match name:
+        case "":
+            return lambda o: dig(o, path, absent)
+        case "count":
+            return lambda o: len(dig(o, path, []))
+        case "since":
+            return lambda o: _since(dig(o, path)) if dig(o, path) else absent
+        case "pairs":
+            return lambda o: ",".join(f"{k}={v}" for k, v in dig(o, path, {}).items()) or absent
+        case "names":
+            return lambda o: ",".join(str(i.get(field, "")) for i in dig(o, path, [])) or absent
+        case "balancer":
+            return lambda o: _names(dig(o, "status.loadBalancer.ingress", []), absent)
+        case "address":
+            return lambda o: _address(o, path)
+    raise ValueError(f"a column of {text!r}")
+
+
+def _names(balancers: list[Object], absent: str) -> str:
+    return ",".join(item.get("hostname") or item.get("ip", "") for item in balancers) or absent
+
+
+def _address(node: Object, type_: str) -> str:
+    listed = dig(node, "status.addresses", [])
+    return next((str(item["address"]) for item in listed if item["type"] == type_), _NONE)
+
+
+@cache
+def _built_in() -> dict[str, list[Column]]:
+    found: dict[str, list[Column]] = {}
+    for line in data.lines("columns.txt"):
+        kind, _, columns = line.partition(": ")
+        found[kind] = []
+        for column in columns.split(" | "):
+            head, _, value = column.partition(" = ")
+            found[kind].append((head.strip("*"), "string", int(head.endswith("*")), _value(value)))
+    return found
+
+
+# columns of custom kinds
+
+_CREATED = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}
 _STEP = re.compile(
-    r"""\.?(?:\[\?\(@\.(\w+)\s*==\s*["'](.*?)["']\)\]|\[(\d+)\]|((?:\\\.|[^.\[])+))"""
+    r"""\.?(?:\[\?\(@\.(\w+)\s*==\s*["']?(.*?)["']?\)\]|\['(.+?)'\]|\[(\d+|\*)\]|([^.\[]+))"""
 )
 
 
 def _custom_value(obj: Object, path: str, type_: str) -> Any:
     """A printer column's JSON path: names, indexes, and elements where a field equals a text."""
-    value: Any = obj
-    for name, wanted, index, step in _STEP.findall(path):
-        if step:
-            value = value.get(step.replace("\\.", ".")) if isinstance(value, dict) else None
-        elif isinstance(value, list):
-            found = [item for item in value if not name or item.get(name) == wanted]
-            value = next(iter(found[int(index or 0) :]), None)
+    values: list[Any] = [obj]
+    for field, wanted, quoted, index, name in _STEP.findall(path):
+        key = name or quoted.replace("\\.", ".")
+        if key:
+            values = [v[key] for v in values if isinstance(v, dict) and v.get(key) is not None]
+            continue
+        items = [item for value in values if isinstance(value, list) for item in value]
+        if field:
+            items = [i for i in items if str(i.get(field)).lower() == wanted.lower()]
+        values = items[int(index) :][:1] if index.isdecimal() else items
+    if not values:
+        return None
     if type_ == "date":
-        return _since(value)
-    return value
+        return _since(values[0])
+    return values[0] if len(values) == 1 else " ".join(map(str, values))
 
 
-def _columns(call: Call) -> tuple[list[tuple[str, str, int]], Row]:
+def _columns(call: Call) -> list[Column]:
     kind = call.kind
-    if kind.custom:
-        columns = kind.columns or ({"name": "Age", "type": "date", "jsonPath": _CREATED},)
-        heads = [(c["name"], c["type"], c.get("priority", 0)) for c in columns]
-        return heads, lambda o: [_custom_value(o, c["jsonPath"], c["type"]) for c in columns]
-    names, row = _TABLES.get(kind.kind, ("Created At", lambda o: [_created(o)]))
-    return [(name.rstrip("*"), "string", int(name.endswith("*"))) for name in names.split("|")], row
+    if not kind.custom:
+        created: Column = ("Created At", "date", 0, lambda o: o["metadata"]["creationTimestamp"])
+        return _built_in().get(kind.kind, [created])
 
+    def column(given: Object) -> Column:
+        path, type_ = given["jsonPath"], given["type"]
+        value: Cell = lambda o: _custom_value(o, path, type_)  # noqa: E731
+        return given["name"], type_, given.get("priority", 0), value
 
-def _created(obj: Object) -> str:
-    return str(obj["metadata"].get("creationTimestamp", ""))
+    return [column(given) for given in kind.columns or (_CREATED,)]
 
 
 def table(call: Call, items: list[Object], meta: Object, store: Store) -> Object:
     """The Table of these objects, each row with as much of its object as the client asked for."""
     include = call.query.get("includeObject", "Metadata")
     if include not in ("None", "Metadata", "Object"):
-        raise ApiError(400, "BadRequest", f'invalid parameter includeObject: "{include}"')
-    heads, row = _columns(call)
-    named = call.kind.kind != "Event"  # whose name says nothing
-    columns = [*([("Name", "string", 0)] if named else []), *heads]
+        raise bad_request(f'invalid parameter includeObject: "{include}"')
+    columns = _columns(call)
+    if call.kind.kind != "Event":  # whose name says nothing
+        columns = [("Name", "string", 0, lambda o: o["metadata"]["name"]), *columns]
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -387,13 +288,10 @@ def table(call: Call, items: list[Object], meta: Object, store: Store) -> Object
                 "description": "",
                 "priority": priority,
             }
-            for name, type_, priority in columns
+            for name, type_, priority, _ in columns
         ],
         "rows": [
-            {
-                "cells": [*([item["metadata"]["name"]] if named else []), *row(item)],
-                **_included(item, include),
-            }
+            {"cells": [value(item) for *_, value in columns], **_included(item, include)}
             for item in items
         ],
     }
@@ -402,11 +300,10 @@ def table(call: Call, items: list[Object], meta: Object, store: Store) -> Object
 def _included(obj: Object, include: str) -> Object:
     if include == "None":
         return {}
-    if include == "Object":
-        return {"object": obj}
-    return {"object": partial(obj)}
+    return {"object": obj if include == "Object" else partial(obj)}
 
 
 def partial(obj: Object) -> Object:
+    """An object of which only the metadata is told."""
     about = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
     return {**about, "metadata": obj["metadata"]}

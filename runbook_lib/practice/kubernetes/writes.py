@@ -56,9 +56,12 @@ def answer(call: Call, store: Store, collector: Collector) -> Answer:
         case "DELETE", True:
             return delete(call, collector, store.get(call.kind, call.namespace, call.name))
         case "DELETE", False:
-            for obj in reads.select(call, store):
+            items = reads.select(call, store)
+            for obj in items:
                 delete(call, collector, obj)
-            return SUCCESS, 200
+            meta = {"resourceVersion": str(store.revision)}
+            listed = {"kind": f"{call.kind.kind}List", "apiVersion": call.kind.api_version}
+            return {**listed, "metadata": meta, "items": items}, 200
     raise not_allowed()
 
 
