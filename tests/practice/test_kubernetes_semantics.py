@@ -78,7 +78,7 @@ def test_orphans_stay_and_forget_their_owner(practice: Any, name: str) -> None:
     make(practice, f"{name}-c", owner)
     practice.raw("DELETE", f"{MAPS}/{name}", {"propagationPolicy": "Orphan"})
     _, child = practice.raw("GET", f"{MAPS}/{name}-c")
-    assert not is_there(practice, name) and child["metadata"]["ownerReferences"] == []
+    assert not is_there(practice, name) and "ownerReferences" not in child["metadata"]
 
 
 def test_a_second_owner_keeps_an_object(practice: Any, name: str) -> None:

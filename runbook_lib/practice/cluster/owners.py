@@ -39,7 +39,7 @@ def ready_since(pods: list[Object], now: float) -> float:
         seconds(item["lastTransitionTime"])
         for pod in pods
         for item in dig(pod, "status.conditions", [])
-        if item["type"] == "Ready" and item["status"] == "True"
+        if item["type"] == "Ready" and item["status"] == "True" and "lastTransitionTime" in item
     ]
     return max(times, default=now)
 

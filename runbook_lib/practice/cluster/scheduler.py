@@ -9,6 +9,8 @@ from runbook_lib.practice.cluster.predicates import Snapshot, owner, unbound
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
 
+_NAME = "default-scheduler"  # it leaves alone the pods that ask for another
+
 
 def priority(pod: Object) -> int:
     return int(dig(pod, "spec.priority", 0))
@@ -29,6 +31,7 @@ class Scheduler:
             and not pod["metadata"].get("deletionTimestamp")
             and dig(pod, "status.phase", "Pending") == "Pending"
             and not pod["spec"].get("schedulingGates")
+            and pod["spec"].get("schedulerName", _NAME) == _NAME
         ]
         if not pending:
             return

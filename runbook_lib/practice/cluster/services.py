@@ -32,6 +32,7 @@ class Services:
     def _write_slice(self, service: Object, pods: list[Object]) -> None:
         meta = service["metadata"]
         placed = [pod for pod in pods if dig(pod, "status.podIP")]
+        unready_too = bool(dig(service, "spec.publishNotReadyAddresses"))
         body: Object = {
             "addressType": "IPv4",
             "ports": [
@@ -46,11 +47,11 @@ class Services:
                 {
                     "addresses": [pod["status"]["podIP"]],
                     "conditions": {
-                        "ready": is_ready(pod) and is_alive(pod),
+                        "ready": unready_too or (is_ready(pod) and is_alive(pod)),
                         "serving": is_ready(pod),
                         "terminating": "deletionTimestamp" in pod["metadata"],
                     },
-                    "nodeName": pod["spec"]["nodeName"],
+                    **_node(pod),
                     "targetRef": _reference(pod),
                 }
                 for pod in placed
@@ -73,7 +74,7 @@ class Services:
             field: [
                 {
                     "ip": pod["status"]["podIP"],
-                    "nodeName": pod["spec"]["nodeName"],
+                    **_node(pod),
                     "targetRef": _reference(pod),
                 }
                 for pod in chosen
@@ -141,6 +142,12 @@ def _chosen(pods: dict[str, list[Object]], owner: Object, selector: dict[str, An
         if matches(selector, pod["metadata"].get("labels") or {})
         and dig(pod, "status.phase") not in ("Failed", "Succeeded")
     ]
+
+
+def _node(pod: Object) -> Object:
+    """The pod's node, where it has one: its status may be written by hand."""
+    name = pod["spec"].get("nodeName")
+    return {"nodeName": name} if name else {}
 
 
 def _reference(pod: Object) -> Object:

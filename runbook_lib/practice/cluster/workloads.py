@@ -82,6 +82,10 @@ class Deployments(PodOwners):
         hashed = template_hash(spec["template"])
         current = next((s for s in sets if dig(s, f"metadata.labels.{_HASH}") == hashed), None)
         revision = max((_revision(s) for s in sets), default=0)
+        if current is None and spec.get("paused"):
+            if sets:  # it makes no new revision, and says how the last one does
+                self._deployment_status(deployment, max(sets, key=_revision), now)
+            return
         if current is None:
             current = self._create_replica_set(deployment, sets, hashed, revision + 1, now)
         elif _revision(current) < revision:  # rolled back to

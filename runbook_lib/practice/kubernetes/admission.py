@@ -340,10 +340,32 @@ def _path(error: Any) -> str:
     return text.lstrip(".")
 
 
+_GO_TYPES = {
+    str: "string",
+    int: "number",
+    float: "number",
+    bool: "bool",
+    list: "array",
+    dict: "object",
+}
+
+
+def _is_mistyped(error: Any) -> bool:
+    """Whether a Go program could not even read it: such a body is no object of the kind."""
+    return error["type"].endswith(("_type", "_parsing")) and error["input"] is not None
+
+
 def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
     def shown(error: Any) -> str:
         return json.dumps(error["input"], default=str)
 
+    mistyped = [e for e in errors if _is_mistyped(e)]
+    if mistyped:
+        what, where = _GO_TYPES.get(type(mistyped[0]["input"]), "value"), _path(mistyped[0])
+        return bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
+            f"cannot unmarshal {what} into Go struct field {kind.kind}.{where}"
+        )
     unknown = [f'unknown field "{_path(e)}"' for e in errors if e["type"] == "extra_forbidden"]
     if unknown:
         return bad_request(

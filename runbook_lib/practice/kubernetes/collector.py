@@ -91,7 +91,10 @@ class Collector:
         uid = owner["metadata"]["uid"]
 
         def drop(new: Object) -> None:
-            new["metadata"]["ownerReferences"] = [r for r in _owners(new) if r["uid"] != uid]
+            left = [r for r in _owners(new) if r["uid"] != uid]
+            new["metadata"] |= {"ownerReferences": left}
+            if not left:
+                del new["metadata"]["ownerReferences"]
 
         self._store.edit(kind, child, drop)
 

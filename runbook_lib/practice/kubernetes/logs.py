@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 
 from aiohttp import web
 
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
+from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
@@ -21,6 +22,7 @@ async def answer(
     call: Call, store: Store, kubelets: Kubelets, request: web.Request
 ) -> web.StreamResponse:
     pod = store.get(call.kind, call.namespace, call.name)
+    _require_sense(call)
     container = container_of(call, pod)
     if not dig(pod, "spec.nodeName"):
         return web.Response(text="")
@@ -110,6 +112,17 @@ def _no_log(pod: Object, container: str, *, previous: bool) -> str:
     reason = dig(found, "state.waiting.reason", "ContainerCreating")
     what = "trying and failing to pull image" if "mage" in reason else reason
     return f'container "{container}" in pod "{name}" is waiting to start: {what}'
+
+
+def _require_sense(call: Call) -> None:
+    """422 for a part of a log that cannot be."""
+    causes = [
+        ("FieldValueInvalid", f"Invalid value: {text}: must be greater than {least - 1}", field)
+        for field, least in (("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1))
+        if re.fullmatch(r"-?\d+", text := call.query.get(field, "")) and int(text) < least
+    ]
+    if causes:
+        raise invalid(call.kind.named("", "PodLogOptions"), "", causes)
 
 
 def _excerpt(call: Call, lines: list[tuple[float, str]]) -> list[tuple[float, str]]:

@@ -14,6 +14,7 @@ from aiohttp import web
 from runbook_lib.practice.kubernetes import tables
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import Test, field_selector, label_selector
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of
 
@@ -34,7 +35,12 @@ def item(call: Call, store: Store) -> web.Response:
     if call.wants_metadata:
         return web.json_response(tables.partial(obj))
     call.require_json()
-    return answer(store.encoded(call.kind, obj))
+    return answer(_head(call.kind) + store.encoded(call.kind, obj)[1:])
+
+
+def _head(kind: Kind) -> bytes:
+    """The beginning of an object: what `Store.encoded` leaves out."""
+    return json.dumps({"kind": kind.kind, "apiVersion": kind.api_version}).encode()[:-1] + b","
 
 
 def selection(call: Call) -> Test:
@@ -127,7 +133,8 @@ def listing(call: Call, store: Store) -> web.Response:
         head |= {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
         return web.json_response({**head, "items": partial})
     call.require_json()
-    items = b",".join(store.encoded(kind, obj) for obj in found)
+    begin = _head(kind) if kind.custom else b"{"  # an item of a typed list says no kind
+    items = b",".join(begin + store.encoded(kind, obj)[1:] for obj in found)
     return answer(json.dumps(head).encode()[:-1] + b',"items":[' + items + b"]}")
 
 

@@ -144,15 +144,19 @@ class Store:
         return table
 
     def encoded(self, kind: Kind, obj: Object) -> bytes:
-        """The object's JSON; kept until its next write, so that long lists cost no encoding."""
-        if obj.get("apiVersion") != kind.api_version:  # another version of a custom kind
-            return json.dumps({**obj, "apiVersion": kind.api_version}).encode()
+        """The object's JSON without kind and apiVersion, in which the versions of a kind differ.
+
+        Kept until its next write, so that long lists cost no encoding.
+        """
         where = (kind.table, key_of(obj))
-        if self.table(kind).get(where[1]) is not obj:
-            return json.dumps(obj).encode()
-        if where not in self._encoded:
-            self._encoded[where] = json.dumps(obj, separators=(",", ":")).encode()
-        return self._encoded[where]
+        is_current = self.table(kind).get(where[1]) is obj
+        if is_current and where in self._encoded:
+            return self._encoded[where]
+        bare = {name: value for name, value in obj.items() if name not in ("kind", "apiVersion")}
+        made = json.dumps(bare, separators=(",", ":")).encode()
+        if is_current:
+            self._encoded[where] = made
+        return made
 
     # writing
 

@@ -121,6 +121,7 @@ def _evict(call: Call, store: Store, collector: Collector) -> Object:
         for budget in store.all("poddisruptionbudgets", "policy")
         if budget["metadata"]["namespace"] == call.namespace
         and matches(dig(budget, "spec.selector", {}), labels)
+        and _counts(pod)
     ]
     if len(budgets) > 1:
         message = "This pod has more than one PodDisruptionBudget, which the eviction subresource"
@@ -143,6 +144,12 @@ def _evict(call: Call, store: Store, collector: Collector) -> Object:
             store.edit(kind, budget, _one_fewer)
         collector.delete(call.kind, pod, grace=(options or {}).get("gracePeriodSeconds"))
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+def _counts(pod: Object) -> bool:
+    """Whether the end of a pod disrupts anything: one that does not run yet or no more does not."""
+    waits = dig(pod, "status.phase", "Pending") in ("Pending", "Succeeded", "Failed")
+    return not waits and "deletionTimestamp" not in pod["metadata"]
 
 
 def _one_fewer(budget: Object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from runbook_lib.practice.kubernetes import apply, reads, schemas
+from runbook_lib.practice.kubernetes import apply, reads, schemas, validation
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
     drop_nulls,
@@ -65,7 +65,7 @@ def answer(call: Call, store: Store, collector: Collector) -> Answer:
     raise not_allowed()
 
 
-def _checked(call: Call, obj: Object) -> None:
+def _checked(call: Call, obj: Object, old: Object | None = None) -> None:
     """Default and validate in place; unknown fields are refused or warned of, as is asked."""
     kind, wanted = call.kind, call.query.get("fieldValidation", "Warn")
     if wanted not in ("Strict", "Warn", "Ignore"):
@@ -78,6 +78,7 @@ def _checked(call: Call, obj: Object) -> None:
         drop_nulls(obj)
         apply_defaults(kind, obj)
         dropped = validate(kind, obj, strict=wanted == "Strict") if is_validated(kind) else []
+    validation.check(kind, obj, old)
     if kind.kind == "CustomResourceDefinition":
         schemas.require_structural(kind, obj)
     if kind.kind == "ClusterRole" and "aggregationRule" in obj:
@@ -159,7 +160,7 @@ def save(
 ) -> Object:
     """Store a changed object, unless it is a dry run; what is stored or would be."""
     if subresource != "scale":
-        _checked(call, new)
+        _checked(call, new, old)
     if not applying and "managedFields" in old["metadata"] and new != old:
         new["metadata"]["managedFields"] = old["metadata"]["managedFields"]
     if not applying and new != old:
@@ -202,6 +203,8 @@ def _apply(call: Call, store: Store, subresource: str) -> Answer:
     body = named(call.kind, call.namespace, call.parse())
     if body["metadata"]["name"] != call.name:
         raise bad_request("the name of the object does not match the name on the URL")
+    if body["metadata"].get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
     old = store.table(call.kind).get(key_of(body))
     new = apply.applied(call.kind, old, body, manager, force=call.flag("force"))
     if old is None:
