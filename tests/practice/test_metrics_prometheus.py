@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,12 +13,26 @@ import pytest
 from practice.hosted import Hosted
 from practice.measured import Settable
 
+from runbook_lib.practice.metrics.samples import Sample
 from runbook_lib.practice.metrics.scrape import Target
 from runbook_lib.practice.metrics.systems import Prometheus
 from runbook_lib.practice.wait import until
 
 SECONDS = 10.0
 ALWAYS = {"Watchdog", "InfoInhibitor"}
+
+
+class Hanging:
+    """A target that answers when it may."""
+
+    job = "hanging"
+
+    def __init__(self, go_on: threading.Event) -> None:
+        self._go_on = go_on
+
+    def collect(self) -> list[Sample]:
+        self._go_on.wait(SECONDS)
+        return []
 
 
 class Running:
@@ -156,6 +171,21 @@ def test_a_target_that_is_down_is_never_stale_health(running: Running) -> None:
     )
 
 
+def test_a_target_that_hangs_is_down_and_holds_up_no_other(running: Running) -> None:
+    go_on = threading.Event()
+    hanging = Target(Hanging(go_on), "hanging:80")
+    running.prometheus.scraper.targets.append(hanging)
+    try:
+        running.until(lambda: hanging.error == "context deadline exceeded", "it is down")
+        assert running.values('up{job="hanging"}') == {"": 0.0}
+        assert running.values('up{job="settable"}') == {"": 1.0}
+        go_on.set()
+        running.until(lambda: running.values('up{job="hanging"}') == {"": 1.0}, "it is up again")
+    finally:
+        go_on.set()
+        running.prometheus.scraper.targets.remove(hanging)
+
+
 def test_history_is_calm_and_a_reset_counts(running: Running) -> None:
     now = time.time()
     before = running.get(
@@ -287,6 +317,8 @@ def test_points_and_shapes_of_a_gauge(running: Running) -> None:
             "duration",
         ),
         ("alert", {"name": "", "severity": "x", "summary": ""}, "name"),
+        ("alert", {"name": "A", "severity": "x", "summary": "", "labels": {"a-b": "c"}}, "label"),
+        ("series", {"name": "x", "points": [[0, 1]], "labels": {"__name__": "y"}}, "label"),
         ("behave", {"status": 42}, "status"),
         ("nosuch", {}, "no verb"),
     ],

@@ -15,6 +15,7 @@ from runbook_lib.practice.metrics.store import SeriesStore
 
 _LOG = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 2.0
+SPARE = 4  # threads for targets that are added later
 
 
 @dataclass
@@ -51,12 +52,13 @@ class Scraper:
         self.interval = interval
         self._store = store
         self._task: asyncio.Task[None] | None = None
-        # Threads of its own: a target that hangs must not take those of the other systems.
-        self._threads = ThreadPoolExecutor(max(1, len(self.targets)), "scrape")
+        self._threads: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
         """The first scrape is done when this returns."""
         if self._task is None:
+            # Threads of its own: a target that hangs must not take those of the other systems.
+            self._threads = ThreadPoolExecutor(len(self.targets) + SPARE, "scrape")
             await self.scrape()
             self._task = asyncio.create_task(self._run())
 
@@ -66,11 +68,18 @@ class Scraper:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            for target in self.targets:
+                target.pending = None
 
     async def _run(self) -> None:
+        took = 0.0
         while True:
-            await asyncio.sleep(self.interval)
+            await asyncio.sleep(max(0.0, self.interval - took))
+            began = time.monotonic()
             await self.scrape()
+            took = time.monotonic() - began
 
     async def scrape(self) -> None:
         """Every target once, now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 EVALUATION_SECONDS = 2.0
 # An alert of which Prometheus says no more is over after so many evaluations.
 _RESOLVED_AFTER = 4
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class Alertmanager(System):
@@ -100,6 +102,7 @@ class Prometheus(System):
         self._evaluation = evaluation_seconds
         self._task: asyncio.Task[None] | None = None
         self._put: list[Key] = []
+        self._evaluating = asyncio.Lock()
 
     @property
     def url(self) -> str:
@@ -142,11 +145,15 @@ class Prometheus(System):
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._evaluation)
-            await self.evaluate()
+            try:
+                await self.evaluate()
+            except Exception:  # noqa: BLE001 - the seam: one bad evaluation must not end all
+                _LOG.exception("evaluating the rules failed")
 
     async def evaluate(self) -> None:
         """Evaluate all rules now, and tell Alertmanager."""
-        ended = await asyncio.to_thread(self.alerts.evaluate)
+        async with self._evaluating:
+            ended = await asyncio.to_thread(self.alerts.evaluate)
         self._tell([alert for _, alert in self.alerts.all() if alert.firing], ended)
 
     async def apply(self, ended: list[Alert], *, changed: bool = True) -> None:
@@ -198,6 +205,7 @@ class Prometheus(System):
         """Fire this alert, since so many seconds. The same labels again: it is renewed."""
         if not name or age_seconds < 0:
             raise ValueError("an alert has a name, and an age of 0 seconds or more")
+        _refuse_labels(labels)
         now = time.time()
         known = {"alertname": name, "severity": severity, **(labels or {})}
         await asyncio.to_thread(self.alerts.inject, known, {"summary": summary}, now - age_seconds)
@@ -226,6 +234,7 @@ class Prometheus(System):
         """
         if (points is None) == (shape is None):
             raise ValueError("a series takes either points or a shape")
+        _refuse_labels(labels)
         now = time.time()
         if points is not None:
             curve = shapes.points(now, points)
@@ -238,6 +247,14 @@ class Prometheus(System):
     async def behave(self, status: int = 200, delay: float = 0.0) -> None:
         """Answer everything with this status, after so many seconds."""
         self.face.behaviour = Behaviour(status, delay)
+
+
+def _refuse_labels(labels: dict[str, str] | None) -> None:
+    """Raises ValueError for what is no label, or is one that Prometheus sets."""
+    for name, value in (labels or {}).items():
+        taken = name in (NAME, "alertname")
+        if taken or not _LABEL.fullmatch(name) or not isinstance(value, str):
+            raise ValueError(f"not a label that can be set: {name}={value!r}")
 
 
 def _shaped(now: float, since: float, shape: dict[str, Any]) -> shapes.Curve:

@@ -45,8 +45,8 @@ def targets(
 ) -> list[Target]:
     """All targets. `applications` are by their instance, such as `mlflow:5000`.
 
-    `postgres` opens an autocommit connection of the monitoring role, `redis` a client; both have
-    short time limits, for a scrape waits for them.
+    `postgres` opens an autocommit connection of the monitoring role, `redis` a client that does
+    not try again; both have time limits of a second or less, for a scrape waits for them.
     """
     return [
         Target(KubeState(store), "kube-state-metrics:8080"),

@@ -71,11 +71,15 @@ class PostgresExporter:
     def collect(self) -> Iterable[Sample]:
         import psycopg
 
-        try:
-            return [Sample("pg_up", {}, 1), *self._measured()]
-        except psycopg.Error:
-            self.close()
-            return [Sample("pg_up", {}, 0)]
+        # A connection of before may have ended with a server that runs again: once more, anew.
+        for last in (self._connection is None, True):
+            try:
+                return [Sample("pg_up", {}, 1), *self._measured()]
+            except psycopg.Error:
+                self.close()
+                if last:
+                    break
+        return [Sample("pg_up", {}, 0)]
 
     def _measured(self) -> list[Sample]:
         if self._connection is None:
