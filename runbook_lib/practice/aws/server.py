@@ -81,6 +81,7 @@ class Aws(System):
         self._master_password = ""
         self._endpoint = ("", "")
         self.seeded: Seeded | None = None
+        self._clients: dict[str, Any] = {}
         self.certificate: Any = None  # moto's, kept for the next seeding
 
     @property
@@ -231,15 +232,17 @@ class Aws(System):
         return [self.access_key_id, self.secret_access_key]
 
     def client(self, service: str) -> Any:
-        """A boto3 client of our own server."""
+        """A boto3 client of our own server; the same one each time."""
         import boto3
         from botocore.config import Config
 
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=self.access_key_id,
-            aws_secret_access_key=self.secret_access_key,
-            config=Config(retries={"total_max_attempts": 1}),
-        )
+        if service not in self._clients:
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.url,
+                region_name=REGION,
+                aws_access_key_id=self.access_key_id,
+                aws_secret_access_key=self.secret_access_key,
+                config=Config(retries={"total_max_attempts": 1}),
+            )
+        return self._clients[service]
