@@ -175,12 +175,20 @@ def test_heal_makes_the_same_account_again(breakable_account: Aws) -> None:
     breakable_account.set_faults([{"kind": "denied"}])
     breakable_account.call("ec2", "TerminateInstances", {"InstanceIds": ids})
     breakable_account.call("route53", "CreateHostedZone", {"Name": "a.b", "CallerReference": "1"})
+    registry = {"Bucket": f"{CLUSTER}-features", "Key": "registry.db"}
+    body = breakable_account.call("s3", "GetObject", registry)["ContentLength"]
+    breakable_account.call("s3", "DeleteObject", registry)
+    breakable_account.verbs()["cluster"](status="FAILED")
     asyncio.run(perform(breakable_account, "heal", {}))
+    s3 = breakable_account.client("s3")
+    assert len(s3.get_object(**registry)["Body"].read()) == body
+    zones = breakable_account.client("route53").list_hosted_zones()["HostedZones"]
+    assert [zone["Name"] for zone in zones] == ["mlops-platform.com."]
     after = breakable_account.client("ec2").describe_instances()["Reservations"]
     assert [one["Instances"][0]["InstanceId"] for one in after] == ids
     assert [one["Instances"][0]["State"]["Name"] for one in after] == ["running"] * 3
     cluster = breakable_account.client("eks").describe_cluster(name=CLUSTER)["cluster"]
-    assert cluster["endpoint"] == "https://127.0.0.1:6443"
+    assert (cluster["endpoint"], cluster["status"]) == ("https://127.0.0.1:6443", "ACTIVE")
 
 
 def test_the_keys_are_secret_and_the_environment_hands_them_out(account: Aws) -> None:

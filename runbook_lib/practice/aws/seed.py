@@ -83,34 +83,27 @@ def fill(aws: Aws, master_password: str) -> Seeded:
         backend(service)
     ask = aws.ask
     mock_random.seed(SEED)
-    certificate = seed_identity.certificate(ask, aws.certificate)
-    mock_random.seed(SEED)
+    certificate = seed_identity.certificate(ask)
     seed_identity.roles(ask)
     seed_identity.on_call(ask, aws.access_key_id, aws.secret_access_key)
     vpc, subnets = seed_network.network(ask)
     groups = seed_network.security_groups(ask, vpc)
     instances = seed_network.machines(ask, subnets["private"], groups["nodes"])
     alb, targets = seed_network.load_balancer(
-        ask, vpc, subnets["public"], groups["alb"], list(instances.values()), certificate.arn
+        ask, vpc, subnets["public"], groups["alb"], list(instances.values()), certificate
     )
-    aws.certificate = certificate
     zone = seed_network.names(ask, alb)
     seed_network.buckets(ask)
-    aws.eks.security_group = groups["cluster"]
     scaling = _cluster(ask, subnets, list(instances.values()))
     address = _database(ask, subnets["private"], groups["rds"], master_password)
     _images(ask)
-    balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
-    dimensions = [arn.rsplit(":", 1)[1] for arn in targets.values()]
-    volumes = [one["VolumeId"] for one in ask("ec2", "DescribeVolumes", {})["Volumes"]]
-    seed_metrics.publish(aws.metrics, balancer, dimensions, list(instances.values()), volumes)
     roles = [*seed_identity.POD_ROLES, "eks-node-role", "eks-cluster-role"]
-    return Seeded(
+    seeded = Seeded(
         instances=instances,
         subnets=subnets,
         security_groups=groups,
         autoscaling_group=scaling,
-        certificate_arn=certificate.arn,
+        certificate_arn=certificate,
         alb_hostname=alb,
         target_groups=targets,
         node_ports=dict(seed_network.TARGET_GROUPS),
@@ -119,6 +112,18 @@ def fill(aws: Aws, master_password: str) -> Seeded:
         roles={role: role_arn(role) for role in roles},
         registry=REGISTRY,
     )
+    complete(aws, seeded)
+    return seeded
+
+
+def complete(aws: Aws, seeded: Seeded) -> None:
+    """What the front holds of the healthy account: the cluster's group, and the metrics."""
+    aws.eks.security_group = seeded.security_groups["cluster"]
+    balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
+    groups = [arn.rsplit(":", 1)[1] for arn in seeded.target_groups.values()]
+    volumes = [one["VolumeId"] for one in aws.ask("ec2", "DescribeVolumes", {})["Volumes"]]
+    instances = list(seeded.instances.values())
+    seed_metrics.publish(aws.metrics, balancer, groups, instances, volumes)
 
 
 def _cluster(ask: Ask, subnets: dict[str, list[str]], instances: list[str]) -> str:

@@ -37,6 +37,7 @@ from runbook_lib.practice.system import System
 
 if TYPE_CHECKING:
     from runbook_lib.practice.aws.seed import Seeded
+    from runbook_lib.practice.aws.snapshot import Snapshot
 
 __all__ = ["ACCOUNT", "REGION", "Aws"]
 
@@ -78,11 +79,10 @@ class Aws(System):
         self._front: Front | None = None
         self._server: Any = None
         self._thread = threading.Thread()
-        self._master_password = ""
         self._endpoint = ("", "")
         self.seeded: Seeded | None = None
         self._clients: dict[str, Any] = {}
-        self.certificate: Any = None  # moto's, kept for the next seeding
+        self._snapshot: Snapshot | None = None
 
     @property
     def url(self) -> str:
@@ -117,7 +117,7 @@ class Aws(System):
 
     async def heal(self) -> None:
         """The account as it was seeded, with the same ids, and no faults."""
-        await asyncio.to_thread(self._refill)
+        await asyncio.to_thread(self._restore)
 
     def _listen(self) -> None:
         from moto.moto_server.werkzeug_app import MotoRequestHandler
@@ -159,22 +159,29 @@ class Aws(System):
         return self._front
 
     def seed(self, master_password: str) -> Seeded:
-        """Fill the account with the healthy platform; the database's password is given."""
-        self._master_password = master_password
-        return self._refill()
+        """Fill the account with the healthy platform, once; the database's password is given."""
+        from runbook_lib.practice.aws import seed
+        from runbook_lib.practice.aws.snapshot import Snapshot
 
-    def _refill(self) -> Seeded:
+        with self._made().one_at_a_time:
+            seed.empty()
+            self.seeded = seed.fill(self, master_password)
+            self._snapshot = Snapshot()
+        return self.seeded
+
+    def _restore(self) -> None:
         from runbook_lib.practice.aws import seed
 
+        if self._snapshot is None or self.seeded is None:
+            raise RuntimeError("Aws.seed has not been called")
         with self._made().one_at_a_time:
             self.set_faults([])
             for addition in self._additions:
                 addition.reset()
-            seed.empty()
-            self.seeded = seed.fill(self, self._master_password)
+            self._snapshot.restore()
+            seed.complete(self, self.seeded)
             if self._endpoint[0]:
                 seed.point_cluster_at(*self._endpoint)
-        return self.seeded
 
     def point_cluster_at(self, url: str, certificate: str) -> None:
         """Make DescribeCluster name the practice Kubernetes API. `certificate`: base64 of PEM."""
