@@ -16,6 +16,8 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in value]
     if hasattr(value, "isoformat"):
         return value.isoformat()
+    if hasattr(value, "read"):
+        value = value.read()
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

@@ -145,11 +145,13 @@ class Call:
         """An answer to this call as a boto3 user sees it; `Error` holds a refusal."""
         from botocore.parsers import create_parser
 
+        # What is streamed is not text; the parser takes it for that unless it is no bytes.
+        streamed = self._model.has_streaming_output and response.status < 300
         parsed: Document = create_parser(self.protocol).parse(
             {
                 "status_code": response.status,
                 "headers": _Headers({name.lower(): value for name, value in response.headers}),
-                "body": response.body,
+                "body": io.BytesIO(response.body) if streamed else response.body,
                 "context": {"operation_name": self.operation},
             },
             self._model.output_shape,
