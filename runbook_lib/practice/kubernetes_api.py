@@ -171,6 +171,15 @@ class KubernetesApi:
         """Take a new bearer token for a user of these groups; the token."""
         return self._identities.register(name, list(groups))
 
+    def forget_users(self) -> None:
+        """Refuse the tokens of all added users from now on."""
+        self._identities.forget_users()
+
+    @property
+    def tokens(self) -> list[str]:
+        """Every bearer token that was ever taken or handed out."""
+        return self._identities.handed_out
+
     def set_fault(self, fault: dict[str, Any] | None) -> None:
         """Fail requests on purpose until called with None.
 

@@ -1,4 +1,4 @@
-"""Deletion, ownership of fields, schemas of custom kinds, and consistent lists."""
+"""Deletion, ownership of fields, what may not change, and schemas of custom kinds."""
 
 from __future__ import annotations
 
@@ -345,59 +345,3 @@ def test_definitions_that_would_be_half_served_are_refused(practice: Any) -> Non
         body = {"metadata": {"name": "cels.example.io"}, "spec": spec}
         code, status = practice.raw("POST", CRDS, body)
         assert code == 422 and word in status["message"]
-
-
-# lists and warnings
-
-
-def test_pages_show_one_moment(practice: Any, name: str) -> None:
-    for letter in "abc":
-        make(practice, f"{name}-{letter}", labels={"page": name})
-    path = f"{MAPS}?labelSelector=page%3D{name}&limit=1"
-    _, first = practice.raw("GET", path)
-    make(practice, f"{name}-bb", labels={"page": name})
-    practice.raw("DELETE", f"{MAPS}/{name}-c")
-    token = first["metadata"]["continue"]
-    _, rest = practice.raw("GET", f"{MAPS}?labelSelector=page%3D{name}&continue={token}")
-    assert [item["metadata"]["name"] for item in rest["items"]] == [f"{name}-b", f"{name}-c"]
-    assert rest["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
-    then = f"resourceVersion={first['metadata']['resourceVersion']}&resourceVersionMatch=Exact"
-    _, exact = practice.raw("GET", f"{MAPS}?labelSelector=page%3D{name}&{then}")
-    assert len(exact["items"]) == 3
-
-
-@pytest.mark.parametrize(
-    ("query", "code", "reason"),
-    [
-        ("resourceVersionMatch=Exact", 422, "Invalid"),
-        ("resourceVersion=abc", 422, "Invalid"),
-        ("resourceVersion=999999999", 504, "Timeout"),
-        ("resourceVersion=1&resourceVersionMatch=Exact", 410, "Expired"),
-        ("continue=WyIiLCAiIiwgMV0=", 410, "Expired"),
-    ],
-)
-def test_moments_that_cannot_be_shown(
-    practice: Any, name: str, query: str, code: int, reason: str
-) -> None:
-    make(practice, name)
-    history = practice.api.store.history
-    while history[0].revision < 1005:  # as after a compaction
-        history.popleft()
-    answered, status = practice.raw("GET", f"{MAPS}?{query}")
-    assert (answered, status["reason"]) == (code, reason)
-
-
-def test_watches_may_begin_with_a_list(practice: Any, name: str) -> None:
-    make(practice, name)
-    query = (
-        f"watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3D{name}&sendInitialEvents=true"
-        "&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-    )
-    text = practice.text("GET", f"{MAPS}?{query}")
-    first, second = text.splitlines()[:2]
-    assert '"ADDED"' in first and '"BOOKMARK"' in second and "initial-events-end" in second
-
-
-def test_unknown_fields_are_warned_of(practice: Any, name: str) -> None:
-    answer = practice.request("POST", MAPS, {"metadata": {"name": name}, "nope": 1})
-    assert answer.headers["Warning"] == '299 - "unknown field \\"nope\\""'

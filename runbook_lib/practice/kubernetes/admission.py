@@ -8,19 +8,34 @@ import random
 import re
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, conflict, invalid
+from runbook_lib.practice.kubernetes.errors import bad_request, conflict, invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, copy_of
 
 _SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _RBAC_NAME = re.compile(r"^[^/%]+$")
+_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _SUBDOMAIN_RULE = (
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character"
+    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
+    r"for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_LABEL_RULE = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
+    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used "
+    "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
 )
 # Fields of metadata that belong to the server.
-_SYSTEM = ("uid", "creationTimestamp", "name", "namespace", "generation", "deletionTimestamp")
+_SYSTEM = (
+    "uid",
+    "creationTimestamp",
+    "name",
+    "namespace",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 def random_suffix(length: int = 5) -> str:
@@ -50,9 +65,14 @@ def named(kind: Kind, namespace: str, body: Any) -> Object:
             "metadata.name",
         )
         raise invalid(kind, "", [cause])
-    pattern = _RBAC_NAME if kind.group.startswith("rbac.") else _SUBDOMAIN
-    if not pattern.match(name) or len(name) > 253:
-        text = f'Invalid value: "{name}": {_SUBDOMAIN_RULE}'
+    pattern, rule, longest = _SUBDOMAIN, _SUBDOMAIN_RULE, 253
+    if kind.group.startswith("rbac."):
+        pattern, rule = _RBAC_NAME, "may not contain '/' or '%'"
+    elif kind.table in (("", "namespaces"), ("", "services")):
+        pattern, rule, longest = _LABEL, _LABEL_RULE, 63
+    if not pattern.match(name) or len(name) > longest:
+        rule = f"must be no more than {longest} bytes" if len(name) > longest else rule
+        text = f'Invalid value: "{name}": {rule}'
         raise invalid(kind, name, [("FieldValueInvalid", text, "metadata.name")])
     if not kind.namespaced:
         meta.pop("namespace", None)
@@ -280,102 +300,3 @@ def quality_of_service(spec: Object) -> str:
 
 
 _COMPUTE = ("cpu", "memory")
-
-
-# validation against the official client's own models
-
-
-def is_validated(kind: Kind) -> bool:
-    """Not custom kinds, which have no model, nor those that machines write all the time."""
-    return not kind.custom and kind.kind not in ("Node", "Event", "Lease", "Namespace")
-
-
-def validate(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
-    """Refuse, with 400 or 422, what the official client's model of the kind refuses.
-
-    Unknown fields are dropped and returned, or with `strict` refused; a number given for a
-    quantity becomes text. Kinds without a model are not looked at.
-    """
-    # Slow to import (a second), so only once a client writes.
-    from kubernetes.client import models
-    from pydantic import ValidationError
-
-    name = kind.version.capitalize() + kind.kind
-    model = getattr(models, name, None) or getattr(models, "Core" + name, None)
-    dropped: list[str] = []
-    if model is None:
-        return dropped
-    for _ in range(2):  # a second look, once what can be mended is mended
-        try:
-            model.model_validate({k: v for k, v in obj.items() if k not in ("status", "metadata")})
-            break
-        except ValidationError as failure:
-            errors = failure.errors()
-        if left := [error for error in errors if not _mend(obj, error, strict=strict)]:
-            raise _refusal(kind, obj, left)
-        dropped += [_path(error) for error in errors if error["type"] == "extra_forbidden"]
-    return dropped
-
-
-def _mend(obj: Object, error: Any, *, strict: bool) -> bool:
-    *path, last = error["loc"]
-    parent: Any = obj
-    for step in path:
-        if not isinstance(parent, dict | list):
-            return False
-        parent = parent[step]
-    if error["type"] == "extra_forbidden" and not strict:
-        parent.pop(last, None)
-        return True
-    if error["type"] == "string_type" and isinstance(error["input"], int | float):
-        if not {"requests", "limits", "hard", "capacity", "allocatable"} & set(path):
-            return False
-        parent[last] = str(error["input"])
-        return True
-    return False
-
-
-def _path(error: Any) -> str:
-    text = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in error["loc"])
-    return text.lstrip(".")
-
-
-_GO_TYPES = {
-    str: "string",
-    int: "number",
-    float: "number",
-    bool: "bool",
-    list: "array",
-    dict: "object",
-}
-
-
-def _is_mistyped(error: Any) -> bool:
-    """Whether a Go program could not even read it: such a body is no object of the kind."""
-    return error["type"].endswith(("_type", "_parsing")) and error["input"] is not None
-
-
-def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
-    def shown(error: Any) -> str:
-        return json.dumps(error["input"], default=str)
-
-    mistyped = [e for e in errors if _is_mistyped(e)]
-    if mistyped:
-        what, where = _GO_TYPES.get(type(mistyped[0]["input"]), "value"), _path(mistyped[0])
-        return bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
-            f"cannot unmarshal {what} into Go struct field {kind.kind}.{where}"
-        )
-    unknown = [f'unknown field "{_path(e)}"' for e in errors if e["type"] == "extra_forbidden"]
-    if unknown:
-        return bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-            f"strict decoding error: {', '.join(unknown)}"
-        )
-    causes = [
-        ("FieldValueRequired", "Required value", _path(e))
-        if e["type"] == "missing" or e["input"] is None
-        else ("FieldValueInvalid", f"Invalid value: {shown(e)}: {e['msg']}", _path(e))
-        for e in errors
-    ]
-    return invalid(kind, obj["metadata"].get("name", ""), causes)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import bad_request, invalid
+from runbook_lib.practice.kubernetes.errors import invalid
 from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.kubernetes.shapes import unknown_fields
 from runbook_lib.practice.kubernetes.store import Object, copy_of
 
 Schema = dict[str, Any]
@@ -65,11 +66,7 @@ def settle(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
     pruned: list[str] = []
     _prune(obj, schema, "", pruned)
     if pruned and strict:
-        listed = ", ".join(f'unknown field "{field}"' for field in pruned)
-        raise bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-            f"strict decoding error: {listed}"
-        )
+        raise unknown_fields(kind, pruned)
     _default(obj, schema)
     if causes := _causes(obj, schema):
         raise invalid(kind, obj["metadata"].get("name", ""), causes)

@@ -20,7 +20,7 @@ from runbook_lib.practice.kubernetes.identity import Identities
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.reads import selection
 from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import dig, matches
+from runbook_lib.practice.kubernetes.selectors import condition, dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
 
 # Of a real API server, but not of this one.
@@ -121,35 +121,46 @@ def _evict(call: Call, store: Store, collector: Collector) -> Object:
         for budget in store.all("poddisruptionbudgets", "policy")
         if budget["metadata"]["namespace"] == call.namespace
         and matches(dig(budget, "spec.selector", {}), labels)
-        and _counts(pod)
     ]
     if len(budgets) > 1:
         message = "This pod has more than one PodDisruptionBudget, which the eviction subresource"
         raise ApiError(500, "InternalError", f"{message} does not support.")
-    for budget in budgets:
-        status = budget.get("status") or {}
-        if status.get("disruptionsAllowed", 0) < 1:
-            name = budget["metadata"]["name"]
-            text = (
-                f"The disruption budget {name} needs {status.get('desiredHealthy', 0)} healthy "
-                f"pods and has {status.get('currentHealthy', 0)} currently"
-            )
-            cause = {"reason": "DisruptionBudget", "message": text}
-            message = "Cannot evict pod as it would violate the pod's disruption budget."
-            raise ApiError(429, "TooManyRequests", message, {"causes": [cause]})
+    budget = budgets[0] if budgets and not _is_beside_budget(pod) else None
+    counts = budget is not None and not _is_broken_anyway(pod, budget)
+    if budget is not None and counts and dig(budget, "status.disruptionsAllowed", 0) < 1:
+        raise _too_few(budget)
     options = body.get("deleteOptions") if isinstance(body, dict) else None
     if not call.dry_run(options):
-        for budget in budgets:
-            kind = store.catalogue.of("poddisruptionbudgets", "policy")
-            store.edit(kind, budget, _one_fewer)
+        if budget is not None and counts:
+            store.edit(store.catalogue.of("poddisruptionbudgets", "policy"), budget, _one_fewer)
         collector.delete(call.kind, pod, grace=(options or {}).get("gracePeriodSeconds"))
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+    return {**writes.SUCCESS, "code": 201}
 
 
-def _counts(pod: Object) -> bool:
-    """Whether the end of a pod disrupts anything: one that does not run yet or no more does not."""
-    waits = dig(pod, "status.phase", "Pending") in ("Pending", "Succeeded", "Failed")
-    return not waits and "deletionTimestamp" not in pod["metadata"]
+def _is_beside_budget(pod: Object) -> bool:
+    """Pods that nobody would miss: ended, never begun, or on their way out."""
+    phase = dig(pod, "status.phase")
+    return phase in ("Succeeded", "Failed", "Pending") or "deletionTimestamp" in pod["metadata"]
+
+
+def _is_broken_anyway(pod: Object, budget: Object) -> bool:
+    """A pod that is not ready, and whose end leaves as many healthy ones as must be."""
+    if condition(pod, "Ready") == "True":
+        return False
+    healthy, needed = (dig(budget, f"status.{n}Healthy", 0) for n in ("current", "desired"))
+    always = dig(budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow"
+    return always or (healthy >= needed > 0)
+
+
+def _too_few(budget: Object) -> ApiError:
+    needed, healthy = (dig(budget, f"status.{n}Healthy", 0) for n in ("desired", "current"))
+    text = (
+        f"The disruption budget {budget['metadata']['name']} needs {needed} healthy pods and has "
+        f"{healthy} currently"
+    )
+    message = "Cannot evict pod as it would violate the pod's disruption budget."
+    causes = [{"reason": "DisruptionBudget", "message": text}]
+    return ApiError(429, "TooManyRequests", message, {"causes": causes})
 
 
 def _one_fewer(budget: Object) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,11 +20,6 @@ from runbook_lib.practice.kubernetes.store import Object
 
 Cause = tuple[str, str, str]
 
-_LABEL = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-_LABEL_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or "
-    "'.', and must start and end with an alphanumeric character"
-)
 _QUANTITY_RULE = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 )
@@ -41,9 +35,6 @@ def check(kind: Kind, obj: Object, old: Object | None) -> None:
 
 def _metadata_causes(obj: Object, old: Object | None) -> Iterator[Cause]:
     meta = obj["metadata"]
-    for value in (meta.get("labels") or {}).values():
-        if not isinstance(value, str) or not _LABEL.match(value):
-            yield _wrong("metadata.labels", value, _LABEL_RULE)
     if old is not None and "deletionTimestamp" in old["metadata"]:
         before = old["metadata"].get("finalizers") or []
         new = [f'"{name}"' for name in meta.get("finalizers") or [] if name not in before]

@@ -9,10 +9,8 @@ from runbook_lib.practice.kubernetes import apply, reads, schemas, validation
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
     drop_nulls,
-    is_validated,
     named,
     updated,
-    validate,
 )
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.collector import Collector
@@ -28,6 +26,7 @@ from runbook_lib.practice.kubernetes.errors import (
 )
 from runbook_lib.practice.kubernetes.patches import json_patch, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.selectors import dig
+from runbook_lib.practice.kubernetes.shapes import check_metadata, is_validated, validate
 from runbook_lib.practice.kubernetes.store import Object, Store, key_of, stamp
 
 _PATCHES = {
@@ -72,12 +71,14 @@ def _checked(call: Call, obj: Object, old: Object | None = None) -> None:
         text = f'Unsupported value: "{wanted}": supported values: "Ignore", "Strict", "Warn"'
         about = kind.named("meta.k8s.io", call.options)
         raise invalid(about, "", [("FieldValueNotSupported", text, "fieldValidation")])
+    strict = wanted == "Strict"
+    dropped = check_metadata(kind, obj, strict=strict)
     if kind.custom:
-        dropped = schemas.settle(kind, obj, strict=wanted == "Strict")
+        dropped += schemas.settle(kind, obj, strict=strict)
     else:
         drop_nulls(obj)
         apply_defaults(kind, obj)
-        dropped = validate(kind, obj, strict=wanted == "Strict") if is_validated(kind) else []
+        dropped += validate(kind, obj, strict=strict) if is_validated(kind) else []
     validation.check(kind, obj, old)
     if kind.kind == "CustomResourceDefinition":
         schemas.require_structural(kind, obj)
@@ -135,7 +136,8 @@ def established(crd: Object) -> Object:
         for name, reason in (("NamesAccepted", "NoConflicts"), ("Established", "InitialNames"))
     ]
     names = {**crd["spec"]["names"]}
-    return {"conditions": conditions, "acceptedNames": names, "storedVersions": []}
+    stored = [version["name"] for version in crd["spec"]["versions"] if version.get("storage")]
+    return {"conditions": conditions, "acceptedNames": names, "storedVersions": stored}
 
 
 def replace(call: Call, store: Store, body: Any, subresource: str = "") -> Object:

@@ -1,0 +1,149 @@
+"""Objects of the right shape: metadata, and built-in kinds by the official client's models."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.kubernetes.store import Object
+
+_NAME = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])"
+_KEY = re.compile(rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_NAME}$")
+_VALUE = re.compile(rf"^{_NAME}?$")
+_VALUE_RULE = (
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
+    "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or "
+    "'12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
+_KEY_RULE = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+    "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
+    "validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_METADATA = frozenset(
+    {"name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation"}
+    | {"creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "labels"}
+    | {"annotations", "ownerReferences", "finalizers", "managedFields"}
+)
+
+
+def check_metadata(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
+    """Drop unknown fields of metadata, or with `strict` refuse them; 4xx for wrong ones."""
+    meta, causes = obj["metadata"], []
+    unknown = [f"metadata.{name}" for name in meta if name not in _METADATA]
+    if unknown and strict:
+        raise unknown_fields(kind, unknown)
+    for name in unknown:
+        del meta[name.partition(".")[2]]
+    for field in ("labels", "annotations"):
+        for key, value in (meta.get(field) or {}).items():
+            if not isinstance(value, str):
+                raise _unreadable(kind, value, f"ObjectMeta.metadata.{field} of type string")
+            if not _KEY.match(key) or len(key.rpartition("/")[2]) > 63:
+                text = f"Invalid value: {json.dumps(key)}: {_KEY_RULE}"
+                causes.append(("FieldValueInvalid", text, f"metadata.{field}"))
+            elif field == "labels" and (not _VALUE.match(value) or len(value) > 63):
+                rule = "must be no more than 63 bytes" if len(value) > 63 else _VALUE_RULE
+                text = f"Invalid value: {json.dumps(value)}: {rule}"
+                causes.append(("FieldValueInvalid", text, f"metadata.{field}"))
+    if causes:
+        raise invalid(kind, meta.get("name", ""), causes)
+    return unknown
+
+
+def _unreadable(kind: Kind, value: Any, where: str) -> ApiError:
+    names: dict[type, str] = {bool: "bool", int: "number", float: "number", list: "array"}
+    what = names.get(type(value), "string" if isinstance(value, str) else "object")
+    return bad_request(
+        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: json: '
+        f"cannot unmarshal {what} into Go struct field {where}"
+    )
+
+
+def unknown_fields(kind: Kind, fields: list[str]) -> ApiError:
+    listed = ", ".join(f'unknown field "{field}"' for field in fields)
+    return bad_request(
+        f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
+        f"strict decoding error: {listed}"
+    )
+
+
+def is_validated(kind: Kind) -> bool:
+    """Not custom kinds, which have no model, nor those that machines write all the time."""
+    return not kind.custom and kind.kind not in ("Node", "Event", "Lease", "Namespace")
+
+
+def validate(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
+    """Refuse, with 400 or 422, what the official client's model of the kind refuses.
+
+    Unknown fields are dropped and returned, or with `strict` refused; a number given for a
+    quantity becomes text. Kinds without a model are not looked at.
+    """
+    # Slow to import (a second), so only once a client writes.
+    from kubernetes.client import models
+    from pydantic import ValidationError
+
+    name = kind.version.capitalize() + kind.kind
+    model = getattr(models, name, None) or getattr(models, "Core" + name, None)
+    dropped: list[str] = []
+    if model is None:
+        return dropped
+    for _ in range(2):  # a second look, once what can be mended is mended
+        try:
+            model.model_validate({k: v for k, v in obj.items() if k not in ("status", "metadata")})
+            break
+        except ValidationError as failure:
+            errors = failure.errors()
+        if left := [error for error in errors if not _mend(obj, error, strict=strict)]:
+            raise _refusal(kind, obj, left)
+        dropped += [_path(error) for error in errors if error["type"] == "extra_forbidden"]
+    return dropped
+
+
+def _mend(obj: Object, error: Any, *, strict: bool) -> bool:
+    *path, last = error["loc"]
+    parent: Any = obj
+    for step in path:
+        if not isinstance(parent, dict | list):
+            return False
+        parent = parent[step]
+    if error["type"] == "extra_forbidden" and not strict:
+        parent.pop(last, None)
+        return True
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        if not {"requests", "limits", "hard", "capacity", "allocatable"} & set(path):
+            return False
+        parent[last] = str(error["input"])
+        return True
+    return False
+
+
+def _path(error: Any) -> str:
+    text = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in error["loc"])
+    return text.lstrip(".")
+
+
+def _is_mistyped(error: Any) -> bool:
+    """Whether a Go program could not even read it: such a body is no object of the kind."""
+    return error["type"].endswith(("_type", "_parsing")) and error["input"] is not None
+
+
+def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
+    def shown(error: Any) -> str:
+        return json.dumps(error["input"], default=str)
+
+    for error in filter(_is_mistyped, errors):
+        raise _unreadable(kind, error["input"], f"{kind.kind}.{_path(error)}")
+    unknown = [_path(e) for e in errors if e["type"] == "extra_forbidden"]
+    if unknown:
+        return unknown_fields(kind, unknown)
+    causes = [
+        ("FieldValueRequired", "Required value", _path(e))
+        if e["type"] == "missing" or e["input"] is None
+        else ("FieldValueInvalid", f"Invalid value: {shown(e)}: {e['msg']}", _path(e))
+        for e in errors
+    ]
+    return invalid(kind, obj["metadata"].get("name", ""), causes)
