@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import stat
 import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes import client, dynamic, watch
 from kubernetes.client.exceptions import ApiException
+
+from runbook_lib.practice.kubernetes import kubelets
 
 SHOP = "/api/v1/namespaces/shop"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/shop/inferenceservices"
@@ -382,3 +386,9 @@ def test_the_kubeconfig_is_private_and_works(practice: Any) -> None:
 def test_objects_and_certificates_outlive_a_restart(practice: Any, name: str) -> None:
     practice.restart()
     assert practice.core.read_namespaced_config_map(name, "shop").data == {"a": "1"}
+
+
+def test_the_api_knows_nothing_of_what_works_behind_it() -> None:
+    folder = Path(inspect.getfile(kubelets)).parent
+    texts = [path.read_text() for path in folder.rglob("*.py")]
+    assert len(texts) > 20 and not [t for t in texts if "runbook_lib.practice.cluster" in t]

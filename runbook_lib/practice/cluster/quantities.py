@@ -1,41 +1,5 @@
-"""Kubernetes quantities ("250m", "2Gi") and spans ("14m")."""
+"""Quantities and spans of time, which the API reads, too."""
 
-from __future__ import annotations
+from runbook_lib.practice.kubernetes.quantities import quantity, span
 
-import re
-
-_UNITS = {
-    "": 1.0,
-    "n": 1e-9,
-    "u": 1e-6,
-    "m": 1e-3,
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-    "T": 1e12,
-    "P": 1e15,
-    "Ki": 2.0**10,
-    "Mi": 2.0**20,
-    "Gi": 2.0**30,
-    "Ti": 2.0**40,
-    "Pi": 2.0**50,
-}
-_QUANTITY = re.compile(r"^([0-9.]+(?:[eE][0-9]+)?)([A-Za-z]*)$")
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def quantity(text: str | int | float) -> float:
-    """The number that a quantity stands for; ValueError for anything else."""
-    found = _QUANTITY.match(str(text))
-    if not found or found[2] not in _UNITS:
-        raise ValueError(f"{text!r} is no Kubernetes quantity")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def span(text: str) -> float:
-    """Seconds of "25m", "1h30m", "9d"; ValueError for anything else."""
-    found = _SPAN.findall(text)
-    if not found or "".join(number + unit for number, unit in found) != text:
-        raise ValueError(f"{text!r} is no span of time such as 25m or 1h30m")
-    return sum(float(number) * _SPANS[unit] for number, unit in found)
+__all__ = ["quantity", "span"]

@@ -12,8 +12,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from runbook_lib.practice.cluster.quantities import quantity
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object
