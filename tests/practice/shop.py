@@ -9,40 +9,25 @@ from practice.conftest import NODES
 
 __all__ = ["annotate_node", "empty", "program", "put", "run", "tell", "waiting"]
 
-_KINDS = (
-    "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers",
-    "/apis/batch/v1/namespaces/shop/jobs",
-    "/apis/apps/v1/namespaces/shop/deployments",
-    "/apis/apps/v1/namespaces/shop/statefulsets",
-    "/apis/networking.k8s.io/v1/namespaces/shop/ingresses",
-    "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies",
-    *(
-        f"/api/v1/namespaces/shop/{plural}"
-        for plural in (
-            "resourcequotas",
-            "limitranges",
-            "pods",
-            "services",
-            "secrets",
-            "configmaps",
-            "persistentvolumeclaims",
-            "events",
-        )
-    ),
-    "/api/v1/persistentvolumes",
-)
-_ANNOTATIONS = ("stats", "kubelet", "since", "network", "evict")
+_OURS = "practice.runbook/"
 
 
 def empty(practice: Any) -> None:
     """Nothing is left in shop, and the nodes are as they were."""
-    for path in _KINDS:
-        practice.raw("DELETE", path)
-    for name in NODES:
-        annotate_node(practice, name, **dict.fromkeys(_ANNOTATIONS))
-        practice.core.patch_node(name, {"spec": {"unschedulable": None, "taints": None}})
-    pods = "/api/v1/namespaces/shop/pods"
-    practice.until(lambda: not practice.raw("GET", pods)[1]["items"], "the end of all pods")
+    practice.raw("DELETE", "/api/v1/namespaces/shop")
+    practice.raw("DELETE", "/api/v1/persistentvolumes")
+    for node in practice.raw("GET", "/api/v1/nodes")[1]["items"]:
+        name, spec = node["metadata"]["name"], node["spec"]
+        told = [k for k in node["metadata"].get("annotations") or {} if k.startswith(_OURS)]
+        if name in NODES and (told or spec.get("taints") or spec.get("unschedulable")):
+            annotate_node(practice, name, **{key.removeprefix(_OURS): None for key in told})
+            practice.core.patch_node(name, {"spec": {"unschedulable": None, "taints": None}})
+
+    def made() -> bool:
+        body = {"metadata": {"name": "shop"}}
+        return bool(practice.raw("POST", "/api/v1/namespaces", body)[0] == 201)
+
+    practice.until(made, "an empty namespace shop")
 
 
 def annotate_node(practice: Any, name: str, **values: str | None) -> None:

@@ -82,7 +82,7 @@ def dns(practice: Any) -> None:
 
     def ready() -> bool:
         path = "/apis/apps/v1/namespaces/kube-system/deployments/kube-dns"
-        return bool(practice.raw("GET", path)[1]["status"].get("readyReplicas"))
+        return bool(practice.raw("GET", path)[1].get("status", {}).get("readyReplicas"))
 
     practice.until(ready, "the cluster's DNS")
 

@@ -67,6 +67,9 @@ class Recorder:
                 continue
             noted.last = min(noted.last, now)
             namespace = noted.about["metadata"].get("namespace") or "default"
+            space = self._store.find("namespaces", namespace)
+            if space is None or space["metadata"].get("deletionTimestamp"):
+                continue  # nothing is made any more where all is being removed
             known = self._store.find("events", self._names.get(key, ""), namespace)
             if known is not None:
                 self._store.edit(kind, known, partial(_again, noted))
