@@ -135,8 +135,10 @@ class Inside:
         until(found, SECONDS, f"{number} ready pods of {app}")
         return self.ready(app, namespace)
 
-    def log(self, pod: str, *, previous: bool = False, namespace: str = PLATFORM) -> str:
-        query = "?previous=true" if previous else ""
+    def log(
+        self, pod: str, *, previous: bool = False, namespace: str = PLATFORM, container: str = ""
+    ) -> str:
+        query = f"?container={container}&previous={str(previous).lower()}"
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log{query}"
         text: str = self.kubernetes("GET", path)
         return text

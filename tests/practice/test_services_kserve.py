@@ -12,7 +12,7 @@ import httpx
 import pytest
 from practice.inside import SECONDS, Inside
 
-from runbook_lib.practice.services.kserve import MODEL_LABEL, REVISION_LABEL, ModelServers
+from runbook_lib.practice.services.kserve import ModelServers
 from runbook_lib.practice.services.rules import SERVING
 from runbook_lib.practice.wait import until
 
@@ -22,77 +22,9 @@ TENSOR = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP64", "data": 
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
 
 
-def deployment(name: str, labels: dict[str, str], replicas: int) -> dict[str, Any]:
-    """What KServe and Knative make of a predictor."""
-    container = {"name": "kserve-container", "image": "kserve/sklearnserver:v0.15.2"}
-    port = {"containerPort": 8080, "name": "user-port"}
-    program = {"practice.runbook/program": json.dumps({"kserve-container": {}})}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": "models", "labels": labels},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels, "annotations": program},
-                "spec": {"containers": [{**container, "ports": [port]}]},
-            },
-        },
-    }
-
-
-def inference_service(name: str, mode: str, **predictor: Any) -> dict[str, Any]:
-    annotations = {"serving.kserve.io/deploymentMode": mode}
-    return {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name, "namespace": "models", "annotations": annotations},
-        "spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}, **predictor}},
-    }
-
-
-def standard(name: str, replicas: int) -> list[dict[str, Any]]:
-    labels = {"app": f"isvc.{name}-predictor", MODEL_LABEL: name}
-    port = {"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}
-    meta = {"name": f"{name}-predictor", "namespace": "models"}
-    service = {"selector": {"app": labels["app"]}, "ports": [port]}
-    return [
-        deployment(f"{name}-predictor", labels, replicas),
-        {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service},
-    ]
-
-
-def revision(name: str, replicas: int) -> dict[str, Any]:
-    labels = {"app": name, MODEL_LABEL: "ranker", REVISION_LABEL: name}
-    return deployment(f"{name}-deployment", labels, replicas)
-
-
 @pytest.fixture(scope="module")
 def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     running = Inside(tmp_path_factory.mktemp("inside"))
-    traffic = [
-        {"revisionName": "ranker-predictor-00001", "percent": 90},
-        {"revisionName": "ranker-predictor-00002", "percent": 10, "latestRevision": True},
-    ]
-    ranker = inference_service("ranker", "Knative", timeout=5)
-    ranker["status"] = {
-        "url": "http://ranker-models.models.mlops-platform.com",
-        "components": {"predictor": {"traffic": traffic}},
-    }
-
-    async def load() -> None:
-        running.api.load(
-            [
-                inference_service("churn-model", "Standard"),
-                *standard("churn-model", 2),
-                ranker,
-                revision("ranker-predictor-00001", 1),
-                revision("ranker-predictor-00002", 1),
-            ]
-        )
-
-    running.run(load())
     yield running
     running.stop()
 
@@ -103,10 +35,17 @@ def server(inside: Inside) -> ModelServers:
     made.traffic(0)
     for app, number in (
         ("isvc.churn-model-predictor", 2),
-        ("ranker-predictor-00001", 1),
-        ("ranker-predictor-00002", 1),
+        ("recommender-predictor-00001", 1),
+        ("recommender-predictor-00002", 1),
     ):
         inside.until_ready(app, number, "models")
+
+    def split() -> bool:
+        found = inside.kubernetes("GET", f"{ISVC}/recommender")
+        traffic = found["status"]["components"]["predictor"].get("traffic", [])
+        return {one["percent"] for one in traffic} == {10, 90}
+
+    until(split, SECONDS, "the traffic of recommender is split")
     return made
 
 
@@ -189,8 +128,8 @@ def test_a_server_of_one_protocol_has_no_other(models: Models) -> None:
 
 
 def test_the_host_names_the_model(models: Models) -> None:
-    host = "ranker-models.models.mlops-platform.com"
-    assert models.ask("GET", "/v1/models", Host=host).json() == {"models": ["ranker"]}
+    host = "recommender-models.models.mlops-platform.com"
+    assert models.ask("GET", "/v1/models", Host=host).json() == {"models": ["recommender"]}
     assert models.ask("GET", "/v1/models/other").status_code == 404
 
 
@@ -200,18 +139,20 @@ def test_a_failure_in_the_model_leaves_its_traceback(models: Models) -> None:
         "error": "X has 3 features, but LogisticRegression is expecting 4 features as input."
     }
     names = models.inside.ready("isvc.churn-model-predictor", "models")
-    logs = [models.inside.log(name, namespace="models") for name in names]
+    logs = [
+        models.inside.log(name, namespace="models", container="kserve-container") for name in names
+    ]
     assert sum("kserve.errors.InferenceError: X has 3 features" in log for log in logs) == 1
     assert all("Traceback (most recent call last):" in log for log in logs if "X has 3" in log)
 
 
 def test_traffic_is_split_and_only_the_canary_fails(models: Models) -> None:
-    canary = models.inside.ready("ranker-predictor-00002", "models")[0]
+    canary = models.inside.ready("recommender-predictor-00002", "models")[0]
     models.annotate(canary, [{"path": "/v1", "exception": "IndexError", "message": "out of range"}])
-    statuses = [models.predict("ranker").status_code for _ in range(100)]
+    statuses = [models.predict("recommender").status_code for _ in range(100)]
     models.annotate(canary, None)
     assert (statuses.count(200), statuses.count(500)) == (90, 10)
-    log = models.inside.log(canary, namespace="models")
+    log = models.inside.log(canary, namespace="models", container="kserve-container")
     assert log.count("IndexError: out of range") == 10
 
 
@@ -234,31 +175,44 @@ def test_a_model_that_is_too_slow(models: Models) -> None:
 
 
 def test_from_zero_the_first_request_waits_for_a_pod(models: Models) -> None:
-    path = "/apis/apps/v1/namespaces/models/deployments/ranker-predictor-00001-deployment"
-    models.inside.kubernetes("PATCH", path, {"spec": {"replicas": 0}})
-    models.inside.until_ready("ranker-predictor-00001", 0, "models")
-    assert [models.predict("ranker").status_code for _ in range(3)] == [200] * 3
-    assert models.inside.kubernetes("GET", path)["spec"]["replicas"] == 1
+    models.change("recommender", minReplicas=0, canaryTrafficPercent=None, timeout=20)
+    third = "recommender-predictor-00003"
+
+    def takes_all() -> bool:
+        found = models.inside.kubernetes("GET", f"{ISVC}/recommender")["status"]["components"]
+        shares = [(t["revisionName"], t["percent"]) for t in found["predictor"]["traffic"]]
+        return shares == [(third, 100)]
+
+    until(takes_all, SECONDS, "the third revision takes all traffic")
+    assert not models.inside.pods(third, "models")
+    assert [models.predict("recommender").status_code for _ in range(3)] == [200] * 3
+    assert len(models.inside.ready(third, "models")) == 1
+    models.inside.run(models.server.heal())
+    until(lambda: not models.inside.pods(third, "models"), SECONDS, "it is at zero again")
 
 
 def test_requests_queue_before_a_container_that_takes_one(models: Models) -> None:
-    models.change("ranker", containerConcurrency=1)
-    models.inside.verb(models.server, "slow", seconds=0.0, path="/")
-    first = models.inside.ready("ranker-predictor-00001", "models")[0]
-    slots = models.server._slots
-    models.predict("ranker")
-    uids = {
-        pod["metadata"]["uid"] for pod in models.inside.pods("ranker-predictor-00001", "models")
-    }
-    assert uids & set(slots), first
-    slot = slots[(uids & set(slots)).pop()]
+    models.change("recommender", minReplicas=1, containerConcurrency=1)
+    fourth = "recommender-predictor-00004"
+    pod = models.inside.until_ready(fourth, 1, "models")[0]
+
+    def asked() -> bool:
+        models.predict("recommender")
+        return uid in models.server._slots
+
+    uid = next(
+        one["metadata"]["uid"]
+        for one in models.inside.pods(fourth, "models")
+        if one["metadata"]["name"] == pod
+    )
+    until(asked, SECONDS, "the fourth revision takes requests")
+    slot = models.server._slots[uid]
     models.inside.run(slot.acquire())
-    with ThreadPoolExecutor(1) as threads:
-        waiting = [threads.submit(models.predict, "ranker") for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(models.predict, "recommender") for _ in range(2)]
         until(lambda: bool(slot._waiters), SECONDS, "a request waits in front of the container")
         models.inside.run(released(slot))
         assert {one.result().status_code for one in waiting} == {200}
-    models.change("ranker", containerConcurrency=0)
 
 
 async def released(slot: Any) -> None:
@@ -276,6 +230,6 @@ def test_the_batcher_waits_for_company(models: Models) -> None:
 
 def test_series_are_by_model(models: Models) -> None:
     models.predict()
-    models.predict("ranker")
+    models.predict("recommender")
     apps = {one.labels["app"] for one in models.server.collect()}
-    assert {"churn-model", "ranker"} <= apps
+    assert {"churn-model", "recommender"} <= apps

@@ -12,6 +12,8 @@ from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, stamp
 
 _GROUP = "serving.knative.dev"
 _MIN = "autoscaling.knative.dev/min-scale"
+# How many pods the autoscaler wants of a revision beyond its minimum, since requests came.
+SCALE = "practice.runbook/scale"
 _HASH = "practice.runbook/template-hash"
 _PROXY: Object = {
     "name": "queue-proxy",
@@ -164,7 +166,7 @@ class Knative:
                     "labels": labels,
                 },
                 "spec": {
-                    "replicas": _minimum(one) if serves else 0,
+                    "replicas": max(_minimum(one), _scale(one)) if serves else 0,
                     "selector": {"matchLabels": {f"{_GROUP}/revision": meta["name"]}},
                     "template": {
                         "metadata": {"labels": labels, "annotations": meta["annotations"]},
@@ -301,6 +303,10 @@ def _hash(one: Object) -> str:
 
 def _minimum(one: Object) -> int:
     return int(dig(one, "metadata.annotations", {}).get(_MIN, "1"))
+
+
+def _scale(one: Object) -> int:
+    return int(dig(one, "metadata.annotations", {}).get(SCALE, "0"))
 
 
 def _traffic(newest: str, rolled_out: str, percent: int | None) -> list[Object]:

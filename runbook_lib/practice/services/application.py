@@ -12,7 +12,6 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.store import Change, Object, Store
 from runbook_lib.practice.metrics.samples import Sample
 from runbook_lib.practice.services.counters import Counters
+from runbook_lib.practice.services.exchange import Answer, Call, Front, respond
 from runbook_lib.practice.services.pool import Pool
 from runbook_lib.practice.services.routing import (
     Backend,
@@ -30,7 +30,6 @@ from runbook_lib.practice.services.routing import (
     through_ingress,
 )
 from runbook_lib.practice.services.rules import Raised, Rule, rules_of
-from runbook_lib.practice.services.web import Server
 from runbook_lib.practice.system import System
 
 if TYPE_CHECKING:
@@ -40,43 +39,6 @@ _LOG = logging.getLogger(__name__)
 _QUIET_RATE = 0.5  # requests a second
 _MOST_RATE = 50.0
 _CLIENT = "10.0.1.41"  # the load balancer's address, as the applications see it
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An application's answer; a body that is no text or bytes is sent as JSON."""
-
-    status: int
-    body: Any = ""
-    content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Call:
-    """A request as it arrives in a container, with the variables that this one started with."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-    target: Target
-    env: Mapping[str, str]
-    log: Callable[[str], None]
-
-
-class Front(Server):
-    """One port on which everything is handed to a function."""
-
-    def __init__(self, handle: Callable[[web.Request], Any]) -> None:
-        super().__init__()
-        self._handle = handle
-
-    def routes(self) -> list[web.RouteDef]:
-        from aiohttp import web
-
-        return [web.route("*", "/{path:.*}", self._handle)]
 
 
 class Application(System):
@@ -232,7 +194,7 @@ class Application(System):
             route, seconds = self.route_of(request.path), time.monotonic() - began
             what = (self.app_of(pod), request.method, route, given.status)
             self._counters.observe(where, *what, seconds)
-        return _response(given)
+        return respond(given)
 
     async def _through(self, request: web.Request, chosen: list[Target]) -> Answer:
         backend = self.backend_of(request)
@@ -424,16 +386,3 @@ def _container_id(pod: Object, container: str) -> str:
 def _worded(status: int) -> str:
     known = status in list(HTTPStatus)
     return f"{status} {HTTPStatus(status).phrase}" if known else str(status)
-
-
-def _response(given: Answer) -> web.Response:
-    import json
-
-    from aiohttp import web
-
-    body = given.body
-    if not isinstance(body, str | bytes):
-        body = json.dumps(body)
-    raw = body.encode() if isinstance(body, str) else body
-    headers = {"Content-Type": given.content_type, **given.headers}
-    return web.Response(status=given.status, body=raw, headers=headers)

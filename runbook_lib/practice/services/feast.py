@@ -23,8 +23,10 @@ from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store
 from runbook_lib.practice.redis import features as bytes_of
 from runbook_lib.practice.services import feast_registry
-from runbook_lib.practice.services.application import Answer, Application, Call
+from runbook_lib.practice.services.application import Application
+from runbook_lib.practice.services.exchange import Answer, Call
 from runbook_lib.practice.services.feast_registry import Registry, View
+from runbook_lib.practice.services.feast_requests import FRAMES, PACKAGES, asked, cast, validated
 from runbook_lib.practice.services.mlflow import S3
 from runbook_lib.practice.services.neighbours import UnreachableError, Where, reach
 from runbook_lib.practice.services.routing import Backend
@@ -34,14 +36,9 @@ FEATURES = "/get-online-features"
 BUCKET, KEY = "mlops-platform-production-features", "registry.db"
 REGISTRY_STATES = ("missing", "unreadable", "view_missing", "never_materialized")
 _EPOCH = "1970-01-01T00:00:00Z"
-_PACKAGES = "/usr/local/lib/python3.11/site-packages/"
-_FRAMES = (
-    (f"{_PACKAGES}feast/feature_server.py", 702, "get_online_features"),
-    (f"{_PACKAGES}feast/feature_store.py", 4094, "get_online_features_async"),
-)
 _REGISTRY_FRAMES = (
-    (f"{_PACKAGES}feast/infra/registry/registry.py", 1536, "_get_registry_proto"),
-    (f"{_PACKAGES}feast/infra/registry/s3.py", 52, "get_registry_proto"),
+    (f"{PACKAGES}feast/infra/registry/registry.py", 1536, "_get_registry_proto"),
+    (f"{PACKAGES}feast/infra/registry/s3.py", 52, "get_registry_proto"),
 )
 _NOT_FOUND = (
     "FeatureViewNotFoundException",
@@ -240,23 +237,23 @@ class FeatureServer(Application):
             try:
                 await self._registry(uid)
             except Raised:
-                return Answer(503)
-            return Answer(200)
-        given = _validated(call.body)
+                return Answer(503, content_type="text/plain")
+            return Answer(200, content_type="text/plain")
+        given = validated(call.body)
         if isinstance(given, Answer):
             return given
         return Answer(200, await self._online_features(uid, given))
 
     async def _online_features(self, uid: str, given: Mapping[str, Any]) -> Any:
         registry = await self._registry(uid)
-        asked = _asked(given, registry)
+        wanted = asked(given, registry)
         entities: dict[str, list[Any]] = given["entities"]
         names, results = list[str](), list[dict[str, Any]]()
-        for key in dict.fromkeys(key for view, _ in asked for key, _ in view.join_keys):
+        for key in dict.fromkeys(key for view, _ in wanted for key, _ in view.join_keys):
             names.append(key)
             values = [str(value) for value in entities[key]]
             results.append(_vector(values, [_EPOCH] * len(values)))
-        for view, features in asked:
+        for view, features in wanted:
             rows = await self._rows(uid, registry.project, view, features, entities)
             stamps = [stamp for _, stamp in rows]
             for number, feature in enumerate(features):
@@ -277,7 +274,7 @@ class FeatureServer(Application):
         from redis.exceptions import RedisError
 
         keys = [key for key, _ in view.join_keys]
-        columns = [[_cast(value, kind) for value in entities[key]] for key, kind in view.join_keys]
+        columns = [[cast(value, kind) for value in entities[key]] for key, kind in view.join_keys]
         hashes = [bytes_of.entity_key(project, keys, row) for row in zip(*columns, strict=True)]
         fields = [bytes_of.feature_field(view.name, feature) for feature in features]
         fields.append(bytes_of.timestamp_field(view.name))
@@ -291,10 +288,10 @@ class FeatureServer(Application):
                 found = await pipe.execute()
         except UnreachableError as error:
             text = f"Error {error} connecting to {connection}."
-            raise Raised("redis.exceptions.ConnectionError", text, _FRAMES) from None
+            raise Raised("redis.exceptions.ConnectionError", text, FRAMES) from None
         except RedisError as error:
             text = str(error).replace(urlsplit(place).netloc.rpartition("@")[2], host)
-            raise Raised(f"redis.exceptions.{type(error).__name__}", text, _FRAMES) from None
+            raise Raised(f"redis.exceptions.{type(error).__name__}", text, FRAMES) from None
         return [_row(values) for values in found]
 
 
@@ -329,93 +326,6 @@ def settings_of(store: Store, pod: Object, env: Mapping[str, str]) -> Settings:
 def _place(registry: str) -> tuple[str, str]:
     bucket, _, key = registry.removeprefix("s3://").partition("/")
     return bucket, key
-
-
-def _validated(body: bytes) -> dict[str, Any] | Answer:
-    """The request, or FastAPI's 422."""
-    try:
-        given = json.loads(body)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        words = "Input should be a valid dictionary or object to extract fields from"
-        wrong = {"type": "model_attributes_type", "loc": ["body"], "msg": words}
-        return Answer(422, {"detail": [wrong]})
-    if "entities" not in given:
-        wrong = {"type": "missing", "loc": ["body", "entities"], "msg": "Field required"}
-        return Answer(422, {"detail": [wrong]})
-    entities = given["entities"]
-    if not isinstance(entities, dict) or not all(
-        isinstance(values, list) for values in entities.values()
-    ):
-        wrong = {"type": "dict_type", "loc": ["body", "entities"], "msg": "Input should be a dict"}
-        return Answer(422, {"detail": [wrong]})
-    return given
-
-
-def _asked(given: Mapping[str, Any], registry: Registry) -> list[tuple[View, list[str]]]:
-    """The views that are asked for, each with its features. Raises Raised in Feast's words."""
-    if name := given.get("feature_service"):
-        text = f"Feature service {name} does not exist in project {registry.project}"
-        raise Raised("feast.errors.FeatureServiceNotFoundException", text, _FRAMES)
-    references = [str(one) for one in given.get("features") or []]
-    if not references:
-        raise Raised("ValueError", "No features specified for retrieval", _FRAMES)
-    found: dict[str, tuple[View, list[str]]] = {}
-    for reference in references:
-        name, colon, feature = reference.partition(":")
-        if not colon:
-            text = (
-                f"Invalid feature reference '{reference}'. Expected format: "
-                "'<feature_view>:<feature>' or '<feature_view>@<version>:<feature>'"
-            )
-            raise Raised("ValueError", text, _FRAMES)
-        view = registry.view(name)
-        if view is None:
-            text = f"Feature view {name} does not exist in project {registry.project}"
-            raise Raised("feast.errors.FeatureViewNotFoundException", text, _FRAMES)
-        if feature not in [one for one, _ in view.features]:
-            text = f"'Feature {feature} not found in projection {name}'"
-            raise Raised("KeyError", text, _FRAMES)
-        found.setdefault(name, (view, []))[1].append(feature)
-    _refuse_collisions(list(found.values()), full=bool(given.get("full_feature_names")))
-    _require_keys(list(found.values()), given["entities"])
-    return list(found.values())
-
-
-def _refuse_collisions(asked: list[tuple[View, list[str]]], *, full: bool) -> None:
-    names = [f"{view.name}__{one}" if full else one for view, listed in asked for one in listed]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        text = (
-            f"Duplicate features named {', '.join(twice)} found.\nTo resolve this collision, "
-            "either use the full feature name by setting 'full_feature_names=True', or ensure "
-            "that the features in question have different names."
-        )
-        raise Raised("feast.errors.FeatureNameCollisionError", text, _FRAMES)
-
-
-def _require_keys(asked: list[tuple[View, list[str]]], entities: Mapping[str, Any]) -> None:
-    if not entities:
-        raise Raised("KeyError", "'pop from an empty set'", _FRAMES)
-    for view, _ in asked:
-        missing = [key for key, _ in view.join_keys if key not in entities]
-        if missing:
-            text = (
-                f'"Missing join key values for keys: {missing}. No values provided for keys: '
-                f'{missing}. Provided join_key_values: []"'
-            )
-            raise Raised("KeyError", text, _FRAMES)
-
-
-def _cast(value: Any, kind: int) -> int | str:
-    """An entity's value in the type of its column. Raises Raised."""
-    if kind not in (feast_registry.INT32, feast_registry.INT64):
-        return str(value)
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise Raised("ValueError", str(error), _FRAMES) from None
 
 
 def _row(raw: Sequence[bytes | None]) -> tuple[list[Any], str]:

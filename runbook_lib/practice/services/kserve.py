@@ -14,12 +14,14 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.practice.cluster.knative import SCALE
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.owners import is_alive, is_ready
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store
-from runbook_lib.practice.services.application import Answer, Application, Call
+from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.batching import Batches
+from runbook_lib.practice.services.exchange import Answer, Call
 from runbook_lib.practice.services.routing import (
     Backend,
     GatewayError,
@@ -32,9 +34,9 @@ from runbook_lib.practice.services.rules import Raised
 if TYPE_CHECKING:
     from aiohttp import web
 
-NAMESPACE, GROUP = "models", "serving.kserve.io"
+NAMESPACE, GROUP, KNATIVE = "models", "serving.kserve.io", "serving.knative.dev"
 MODEL_LABEL = "serving.kserve.io/inferenceservice"
-REVISION_LABEL = "serving.knative.dev/revision"
+REVISION_LABEL = f"{KNATIVE}/revision"
 CONTAINER, FEATURES = "kserve-container", 4
 VERSION = "0.21.0"
 _BODY = ("body", "InferenceRequest")
@@ -163,22 +165,24 @@ class ModelServers(Application):
 
     async def _of_revision(self, revision: str) -> Target:
         """A container of a revision; from zero, the activator holds the request until one is."""
-        name = f"{revision}-deployment"
         while not (ready := self._ready(revision)):
-            deployment = self._store.find("deployments", name, NAMESPACE, "apps")
-            if deployment is None:
+            found = self._store.find("revisions", revision, NAMESPACE, KNATIVE)
+            if found is None:
                 raise GatewayError(503)
             changed = self._store.changed
-            if not deployment["spec"].get("replicas"):
-                self._scale_from_zero(deployment)
+            self._scale(found, 1)
             await changed.wait()
         self._turn += 1
         return ready[self._turn // 7 % len(ready)]
 
-    def _scale_from_zero(self, deployment: Object) -> None:
+    def _scale(self, revision: Object, pods: int) -> None:
         """What Knative's autoscaler does when the activator tells it of a request."""
-        kind = self._store.catalogue.of("deployments", "apps")
-        self._store.edit(kind, deployment, lambda new: new["spec"].update(replicas=1))
+        kind = self._store.catalogue.of("revisions", KNATIVE)
+
+        def change(new: Object) -> None:
+            new["metadata"].setdefault("annotations", {})[SCALE] = str(pods)
+
+        self._store.edit(kind, revision, change)
 
     def _ready(self, revision: str) -> list[Target]:
         found = []
@@ -216,6 +220,9 @@ class ModelServers(Application):
     async def heal(self) -> None:
         await super().heal()
         self._slots = {}
+        for one in self._store.all("revisions", KNATIVE):
+            if SCALE in (one["metadata"].get("annotations") or {}):
+                self._scale(one, 0)
 
 
 def is_knative(service: Object) -> bool:

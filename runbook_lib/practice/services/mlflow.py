@@ -13,14 +13,16 @@ import base64
 import fnmatch
 import hmac
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.store import Object, Store
 from runbook_lib.practice.services import mlflow_store as tables
-from runbook_lib.practice.services.application import Answer, Application, Call
-from runbook_lib.practice.services.mlflow_store import MlflowError, invalid, required
+from runbook_lib.practice.services.application import Application
+from runbook_lib.practice.services.exchange import Answer, Call
+from runbook_lib.practice.services.mlflow_errors import MlflowError, parsed
+from runbook_lib.practice.services.mlflow_routes import DESTINATION, ROUTES, Work
 from runbook_lib.practice.services.pool import Limits, Pool, PoolTimeoutError, parameters
 from runbook_lib.practice.services.routing import Backend
 from runbook_lib.practice.services.rules import Raised
@@ -28,7 +30,6 @@ from runbook_lib.practice.services.rules import Raised
 if TYPE_CHECKING:
     import psycopg
 
-    from runbook_lib.practice.services.pool import Connection
 
 VERSION = "3.17.2"
 HOST = "mlflow.mlops-platform.com"
@@ -56,9 +57,6 @@ _WORDS = {
 _PAGE = "<!doctype html><html lang=en><head><title>MLflow</title></head><body></body></html>"
 _SQLALCHEMY = "/usr/local/lib/python3.11/site-packages/sqlalchemy/"
 _MLFLOW = "/usr/local/lib/python3.11/site-packages/mlflow/"
-
-# From a connection, the request's parameters and the container's variables to the answer's body.
-Handler = Callable[["Connection", Mapping[str, Any], Mapping[str, str]], Any]
 
 
 class S3(Protocol):
@@ -172,15 +170,15 @@ class Mlflow(Application):
         return "\n".join(lines) + "\n"
 
     async def _api(self, call: Call) -> Answer:
-        route = _ROUTES.get(call.path.removeprefix(API)) if call.path.startswith(API) else None
+        route = ROUTES.get(call.path.removeprefix(API)) if call.path.startswith(API) else None
         if route is None:
             return _page(404)
         methods, handler = route
         if call.method not in methods:
             return _page(405)
-        given = dict(call.query) if call.method == "GET" else tables.parsed(call.body)
+        given = dict(call.query) if call.method == "GET" else parsed(call.body)
         try:
-            body = await self._in_session(call, lambda one: handler(one, given, call.env))
+            body = await self._in_session(call, handler(given, call.env))
         except MlflowError as error:
             if error.status >= 500:
                 name = "_" + call.path.removeprefix(API).replace("/", "_").replace("-", "_")
@@ -189,9 +187,23 @@ class Mlflow(Application):
                     "Set MLFLOW_LOGGING_LEVEL=DEBUG for traceback."
                 )
             return Answer(error.status, error.body)
+        if call.path == f"{API}artifacts/list":
+            return await self._list_artifacts(call, body["run"]["info"]["artifact_uri"])
         return Answer(200, body)
 
-    async def _in_session(self, call: Call, work: Callable[[Connection], Any]) -> Any:
+    async def _list_artifacts(self, call: Call, root: str) -> Answer:
+        """The artifacts of a run, from where its server keeps them."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, key = root.removeprefix("s3://").partition("/")
+        key = f"{key}/{call.query.get('path', '')}".strip("/")
+        try:
+            listed = await asyncio.to_thread(self._listed, bucket, key)
+        except (BotoCoreError, ClientError) as error:
+            raise self._s3_failed(call, error, bucket, key) from None
+        return Answer(200, {"root_uri": root, **listed})
+
+    async def _in_session(self, call: Call, work: Work) -> Any:
         """Do something with a connection of the pod's pool. Raises MlflowError."""
         import psycopg
 
@@ -223,7 +235,7 @@ class Mlflow(Application):
         """Artifacts go through the server to the bucket and back."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        destination = call.env.get("MLFLOW_ARTIFACTS_DESTINATION", _DEFAULT_DESTINATION)
+        destination = call.env.get("MLFLOW_ARTIFACTS_DESTINATION", DESTINATION)
         bucket, _, root = destination.removeprefix("s3://").partition("/")
         path = call.path.removeprefix(ARTIFACTS).strip("/") or call.query.get("path", "")
         key = f"{root.strip('/')}/{path}".strip("/")
@@ -233,26 +245,35 @@ class Mlflow(Application):
             return await asyncio.to_thread(self._transfer, call, bucket, key, path)
         except ClientError as error:
             if call.method == "GET" and error.response["Error"]["Code"] == "NoSuchKey":
-                missing = MlflowError("RESOURCE_DOES_NOT_EXIST", f"No such artifact: '{path}'")
+                # What the real server makes of a key that S3 does not have.
+                text = (
+                    "The following failures occurred while downloading one or more artifacts "
+                    f"from {destination}:\n##### File {path} #####\nAn error occurred (404) when "
+                    "calling the HeadObject operation: Not Found"
+                )
+                missing = MlflowError("INTERNAL_ERROR", text)
                 return Answer(missing.status, missing.body)
             raise self._s3_failed(call, error, bucket, key) from None
         except BotoCoreError as error:
             raise self._s3_failed(call, error, bucket, key) from None
 
     def _transfer(self, call: Call, bucket: str, key: str, path: str) -> Answer:
-        if self._s3 is None:
-            self._s3 = self._aws.client("s3")
         if call.method == "PUT":
-            self._s3.put_object(Bucket=bucket, Key=key, Body=call.body)
-            return Answer(200, {})
+            self._client().put_object(Bucket=bucket, Key=key, Body=call.body)
+            return Answer(200, "", "text/plain")
         if call.path.rstrip("/") == ARTIFACTS:
             return Answer(200, self._listed(bucket, key))
-        found = self._s3.get_object(Bucket=bucket, Key=key)
+        found = self._client().get_object(Bucket=bucket, Key=key)
         return Answer(200, found["Body"].read(), "application/octet-stream")
+
+    def _client(self) -> Any:
+        if self._s3 is None:
+            self._s3 = self._aws.client("s3")
+        return self._s3
 
     def _listed(self, bucket: str, key: str) -> dict[str, Any]:
         prefix = f"{key}/" if key else ""
-        answer = self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        answer = self._client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
         files = [
             {"path": one["Prefix"].removeprefix(prefix).rstrip("/"), "is_dir": True}
             for one in answer.get("CommonPrefixes", [])
@@ -273,9 +294,6 @@ class Mlflow(Application):
         return Raised(f"botocore.exceptions.{type(error).__name__}", str(error), frames)
 
 
-_DEFAULT_DESTINATION = "s3://mlops-platform-production-artifacts/"
-
-
 def is_allowed(host: str, env: Mapping[str, str]) -> bool:
     """MLFLOW_SERVER_ALLOWED_HOSTS, as MLflow matches it; without it, what is local is allowed."""
     listed = env.get("MLFLOW_SERVER_ALLOWED_HOSTS")
@@ -286,145 +304,6 @@ def is_allowed(host: str, env: Mapping[str, str]) -> bool:
     return "*" in allowed or any(
         fnmatch.fnmatch(host, one) if "*" in one else host == one for one in allowed
     )
-
-
-# routes
-
-
-async def _search_experiments(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    _refuse_filters(given)
-    limit, offset = tables.limit_of(given, 0, 50_000), tables.offset_of(given)
-    stages = given.get("view_type") or "ACTIVE_ONLY"
-    found, more = await tables.search_experiments(connection, stages, limit, offset)
-    return _listing("experiments", found, offset + limit if more else 0)
-
-
-async def _search_runs(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    _refuse_filters(given)
-    limit, offset = tables.limit_of(given, 1000, 50_000), tables.offset_of(given)
-    stages = given.get("run_view_type") or "ACTIVE_ONLY"
-    experiments = [int(one) for one in given.get("experiment_ids") or [] if str(one).isdigit()]
-    found, more = await tables.search_runs(connection, experiments, stages, limit, offset)
-    return _listing("runs", found, offset + limit if more else 0)
-
-
-async def _search_models(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    _refuse_filters(given)
-    limit, offset = tables.limit_of(given, 100, 1000), tables.offset_of(given)
-    found, more = await tables.registered_models(connection, limit, offset)
-    return _listing("registered_models", found, offset + limit if more else 0)
-
-
-async def _get_experiment(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    identity = str(required(given, "experiment_id"))
-    return {"experiment": await tables.find_experiment(connection, identity)}
-
-
-async def _get_by_name(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    name = required(given, "experiment_name")
-    return {"experiment": await tables.experiment_by_name(connection, name)}
-
-
-async def _create_experiment(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    root = env.get("MLFLOW_ARTIFACTS_DESTINATION", _DEFAULT_DESTINATION)
-    name = required(given, "name")
-    return {"experiment_id": await tables.create_experiment(connection, name, root)}
-
-
-async def _delete_experiment(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    await tables.delete_experiment(connection, str(required(given, "experiment_id")))
-    return {}
-
-
-async def _create_run(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    return {"run": await tables.create_run(connection, given)}
-
-
-async def _update_run(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    return {"run_info": await tables.update_run(connection, given)}
-
-
-async def _get_run(connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]) -> Any:
-    return {"run": await tables.find_run(connection, str(required(given, "run_id")))}
-
-
-async def _log_metric(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    for name in ("key", "value", "timestamp", "run_id"):
-        required(given, name)
-    await tables.log_batch(connection, str(given["run_id"]), {"metrics": [given]})
-    return {}
-
-
-async def _log_batch(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    await tables.log_batch(connection, str(required(given, "run_id")), given)
-    return {}
-
-
-async def _latest_versions(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    name = required(given, "name")
-    await tables.require_model(connection, name)
-    return _listing("model_versions", await tables.latest_versions(connection, [name]), 0)
-
-
-async def _list_artifacts(
-    connection: Connection, given: Mapping[str, Any], env: Mapping[str, str]
-) -> Any:
-    found = await tables.find_run(connection, str(required(given, "run_id")))
-    return {"root_uri": found["info"]["artifact_uri"]}
-
-
-_ROUTES: dict[str, tuple[tuple[str, ...], Handler]] = {
-    "experiments/search": (("GET", "POST"), _search_experiments),
-    "experiments/get": (("GET",), _get_experiment),
-    "experiments/get-by-name": (("GET",), _get_by_name),
-    "experiments/create": (("POST",), _create_experiment),
-    "experiments/delete": (("POST",), _delete_experiment),
-    "runs/create": (("POST",), _create_run),
-    "runs/update": (("POST",), _update_run),
-    "runs/get": (("GET",), _get_run),
-    "runs/search": (("POST",), _search_runs),
-    "runs/log-metric": (("POST",), _log_metric),
-    "runs/log-batch": (("POST",), _log_batch),
-    "registered-models/search": (("GET",), _search_models),
-    "registered-models/get-latest-versions": (("GET", "POST"), _latest_versions),
-    "artifacts/list": (("GET",), _list_artifacts),
-}
-
-
-def _refuse_filters(given: Mapping[str, Any]) -> None:
-    for name in ("filter", "order_by"):
-        if given.get(name):
-            raise invalid(f"the practice platform's MLflow serves no {name} in searches")
-
-
-def _listing(name: str, found: list[dict[str, Any]], following: int) -> dict[str, Any]:
-    """A page of a search; what is empty is left out, as protobuf does."""
-    body: dict[str, Any] = {name: found} if found else {}
-    return {**body, "next_page_token": str(following)} if following else body
 
 
 def _page(status: int) -> Answer:

@@ -6,12 +6,13 @@ refuses, and psycopg.Error for what the server does.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from runbook_lib.practice.services.mlflow_errors import HINT, MlflowError, invalid, required
 
 if TYPE_CHECKING:
     from runbook_lib.practice.services.pool import Connection
@@ -27,67 +28,7 @@ _RUN = (
     " experiment_id FROM runs"
 )
 _STAGES = {"ACTIVE_ONLY": ["active"], "DELETED_ONLY": ["deleted"], "ALL": ["active", "deleted"]}
-_CODES = {
-    "INVALID_PARAMETER_VALUE": (400, "KAM00", "INVALID_PARAMETER_VALUE"),
-    "RESOURCE_ALREADY_EXISTS": (400, "KAM00", "RESOURCE_ALREADY_EXISTS"),
-    "BAD_REQUEST": (400, "KAM00", "BAD_REQUEST"),
-    "RESOURCE_DOES_NOT_EXIST": (404, "KAM00", "RESOURCE_NOT_FOUND"),
-    "INTERNAL_ERROR": (500, "XXM00", "CLIENT_INTERNAL_ERROR"),
-    "TEMPORARILY_UNAVAILABLE": (503, "XXM00", "CLIENT_INTERNAL_ERROR"),
-}
-_HINT = "See the API docs for more information about request parameters."
 RUN_FIELDS = ("status", "end_time", "run_name")
-
-
-class MlflowError(Exception):
-    """A refusal with MLflow's error code; `status` is the HTTP status that goes with it."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, state, class_ = _CODES[code]
-        self.body = {
-            "error_code": code,
-            "message": message,
-            "sqlstate": state,
-            "error_class": class_,
-        }
-
-
-def invalid(message: str) -> MlflowError:
-    return MlflowError("INVALID_PARAMETER_VALUE", message)
-
-
-def required(given: Mapping[str, Any], name: str) -> Any:
-    """A parameter that must be there. Raises MlflowError."""
-    if given.get(name) in (None, ""):
-        raise invalid(f"Missing value for required parameter '{name}'. {_HINT}")
-    return given[name]
-
-
-def limit_of(given: Mapping[str, Any], default: int, most: int) -> int:
-    """The parameter max_results. Raises MlflowError."""
-    value = given.get("max_results", default)
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise invalid(
-            f"Invalid value \"{value}\" for parameter 'max_results' supplied:  "
-            f"Hint: Value was of type '{type(value).__name__}'. {_HINT}"
-        ) from None
-    if not 1 <= number <= most:
-        must = "be a positive integer" if number < 1 else f"be at most {most}"
-        raise invalid(
-            f"Invalid value {number} for parameter 'max_results' supplied. It must {must}"
-        )
-    return number
-
-
-def offset_of(given: Mapping[str, Any]) -> int:
-    """The parameter page_token, which is an offset here. Raises MlflowError."""
-    token = str(given.get("page_token") or "0")
-    if not token.isdigit():
-        raise invalid("Invalid page token, could not base64-decode")
-    return int(token)
 
 
 # experiments
@@ -203,7 +144,9 @@ async def create_run(connection: Connection, given: Mapping[str, Any]) -> Row:
     )
     for key, value in tags.items():
         await _set_tag(connection, identity, key, value)
-    return await find_run(connection, identity)
+    made = await find_run(connection, identity)
+    del made["outputs"]  # a new run is given without
+    return made
 
 
 async def find_run(connection: Connection, identity: str) -> Row:
@@ -325,7 +268,10 @@ async def _with_data(connection: Connection, rows: list[Row]) -> list[Row]:
             if one.pop("is_nan", False):
                 one["value"] = "NaN"
             data[identity].setdefault(kind, []).append(one)
-    return [{"info": _info(row), "data": data[row["run_uuid"]], "inputs": {}} for row in rows]
+    return [
+        {"info": _info(row), "data": data[row["run_uuid"]], "inputs": {}, "outputs": {}}
+        for row in rows
+    ]
 
 
 # the model registry
@@ -391,18 +337,9 @@ async def schema_version(connection: Connection) -> str:
     return str(found["version_num"]) if found else "None"
 
 
-def parsed(body: bytes) -> dict[str, Any]:
-    """A request's JSON object; what is none counts as empty, as in MLflow."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _stages(wanted: str) -> list[str]:
     if wanted not in _STAGES:
-        raise invalid(f"Invalid value \"{wanted}\" for parameter 'view_type' supplied. {_HINT}")
+        raise invalid(f"Invalid value \"{wanted}\" for parameter 'view_type' supplied. {HINT}")
     return _STAGES[wanted]
 
 

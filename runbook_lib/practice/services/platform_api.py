@@ -18,7 +18,8 @@ from typing import Any
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.store import Store
 from runbook_lib.practice.services import tokens
-from runbook_lib.practice.services.application import Answer, Application, Call
+from runbook_lib.practice.services.application import Application
+from runbook_lib.practice.services.exchange import Answer, Call
 from runbook_lib.practice.services.neighbours import UnreachableError, Where, reach
 from runbook_lib.practice.services.pool import Limits, Pool, PoolTimeoutError, parameters
 from runbook_lib.practice.services.routing import Backend
