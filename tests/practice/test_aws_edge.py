@@ -331,6 +331,20 @@ def test_the_on_call_engineer_can_lose_permissions(breakable_account: Aws) -> No
     assert breakable_account.client("sts").get_caller_identity()["Arn"].endswith("user/on-call")
 
 
+def test_the_keys_are_of_the_wrong_user(breakable_account: Aws) -> None:
+    breakable_account.verbs()["caller"](user="ci-deployer")
+    who = breakable_account.client("sts").get_caller_identity()["Arn"]
+    assert who == "arn:aws:iam::123456789012:user/ci-deployer"
+    assert code(breakable_account.client("eks").list_clusters) == "AccessDeniedException"
+    breakable_account.verbs()["caller"](user="somebody", administrator=True)
+    eks = breakable_account.client("eks")
+    assert who not in eks.list_access_entries(clusterName=CLUSTER)["accessEntries"]
+    breakable_account.verbs()["caller"](user="on-call")
+    assert breakable_account.client("sts").get_caller_identity()["Arn"].endswith("/on-call")
+    with pytest.raises(ValueError, match="exists"):
+        breakable_account.verbs()["caller"](user="on-call", administrator=True)
+
+
 def test_keys_that_nobody_has(account: Aws) -> None:
     stranger = {"AccessKeyId": "AKIAABCDEFGHIJKLMNOP", "SecretAccessKey": "x", "SessionToken": "y"}
     assert code(as_role(account, "sts", stranger).get_caller_identity) == "InvalidClientTokenId"

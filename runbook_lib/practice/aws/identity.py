@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook_lib.practice.aws import policies
-from runbook_lib.practice.aws.additions import Addition, backend
+from runbook_lib.practice.aws.additions import Addition, Ask, Verb, backend
 from runbook_lib.practice.aws.faults import IAM_PREFIX, failure
 from runbook_lib.practice.aws.front import Handler
 from runbook_lib.practice.aws.lean import ACCOUNT
@@ -59,12 +59,49 @@ class Caller:
 class Identity(Addition):
     """Policies are ordinary IAM documents: scenarios change them by ordinary calls."""
 
+    def __init__(self, ask: Ask, access_key_id: str) -> None:
+        self.access_key_id = access_key_id
+        super().__init__(ask)
+
     def handlers(self) -> Mapping[str, Handler]:
         return {
             "sts.AssumeRoleWithWebIdentity": self._assume_with_web_identity,
             "sts.AssumeRole": self._assume_role,
             "iam.SimulatePrincipalPolicy": self._simulate,
         }
+
+    def verbs(self) -> Mapping[str, Verb]:
+        return {"caller": self.caller}
+
+    def caller(self, user: str, administrator: bool = False) -> None:
+        """The access key that everybody has is that user's, as with a wrong profile: a user made
+        for it, if need be, who may do nothing or (`administrator`) everything."""
+        iam = backend("iam")
+        if user not in iam.users:
+            self.ask("iam", "CreateUser", {"UserName": user})
+            if administrator:
+                statement = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+                document = {"Version": "2012-10-17", "Statement": [statement]}
+                self.ask(
+                    "iam",
+                    "PutUserPolicy",
+                    {
+                        "UserName": user,
+                        "PolicyName": "administrator",
+                        "PolicyDocument": json.dumps(document),
+                    },
+                )
+        elif administrator:
+            raise ValueError(f"user {user!r} exists, with policies of its own")
+        owner, key = next(
+            (one, key)
+            for one in iam.users.values()
+            for key in one.access_keys
+            if key.access_key_id == self.access_key_id
+        )
+        owner.access_keys.remove(key)
+        iam.users[user].access_keys.append(key)
+        key.user_name = user
 
     def check(self, call: Call) -> None:
         """Raises AwsError where the caller is unknown, or not allowed to do this."""

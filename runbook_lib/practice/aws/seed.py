@@ -65,6 +65,7 @@ class Seeded:
     database_address: str
     roles: dict[str, str]  # ARN of each role, by its name
     registry: str
+    oidc_issuer: str  # the `iss` of ServiceAccounts' tokens
 
 
 def empty() -> None:
@@ -111,6 +112,7 @@ def fill(aws: Aws, master_password: str) -> Seeded:
         database_address=address,
         roles={role: role_arn(role) for role in roles},
         registry=REGISTRY,
+        oidc_issuer=f"https://{ISSUER}",
     )
     complete(aws, seeded)
     return seeded

@@ -61,7 +61,7 @@ class Aws(System):
         self.secret_access_key = random_key(string.ascii_letters + string.digits, 40)
         self.eks = Eks(self.ask)
         self.metrics = Metrics(self.ask)
-        self._identity = Identity(self.ask)
+        self._identity = Identity(self.ask, self.access_key_id)
         self._additions: list[Addition] = [
             self.eks,
             self.metrics,
