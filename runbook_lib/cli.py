@@ -1,4 +1,4 @@
-"""The command line: list, show, run and report. Progress on stderr, results on stdout."""
+"""The command line: list, show, run, report, practice. Progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rich.table import Table
 
 from runbook_lib import catalogue
 from runbook_lib.catalogue import Refused
+from runbook_lib.practice import command as practice
+from runbook_lib.practice.platform import PracticeError
 
 if TYPE_CHECKING:
     from runbook_lib.report import Report
@@ -23,6 +25,7 @@ Exit codes of a run: 0 healthy or recovered, 10 cause found, 11 inconclusive, 2 
 
 FINDINGS = (10, 11)
 FAILED, TERMINATED = 20, 23
+PRACTICE_FAILED = 3
 FIELDS = ("id", "title", "section", "severity", "alerts", "time_limit", "related")
 
 app = typer.Typer(
@@ -31,6 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(practice.app, name="practice")
 out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of words")]
 
@@ -166,6 +170,9 @@ def main() -> None:
     except Refused as refused:
         err.print(f"refused: {refused}", markup=False, highlight=False)
         raise SystemExit(2) from None
+    except PracticeError as failed:
+        err.print(f"practice platform: {failed}", markup=False, highlight=False)
+        raise SystemExit(PRACTICE_FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(TERMINATED) from None
 

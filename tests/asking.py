@@ -39,9 +39,9 @@ def failure(probe: Probe, **params: Any) -> Failure:
 def faulty(platform: Platform, *aws_rules: dict[str, Any], **kubernetes: Any) -> Iterator[None]:
     """AWS failing by these rules, or the Kubernetes API by this fault; healed at the end."""
     try:
-        platform.control("aws-faults", rules=list(aws_rules))
-        platform.control("kubernetes-fault", fault=kubernetes or None)
+        platform.do("aws", "faults", rules=list(aws_rules))
+        platform.do("kubernetes", "fault", **kubernetes)
         yield
     finally:
-        platform.control("aws-faults", rules=[])
-        platform.control("kubernetes-fault", fault=None)
+        platform.do("aws", "faults", rules=[])
+        platform.do("kubernetes", "fault")

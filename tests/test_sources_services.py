@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib import config
 from runbook_lib.checks.database import usable_slots
-from runbook_lib.practice import faults
+from runbook_lib.practice import scenario as scenarios
 from runbook_lib.practice.platform import Platform
 from runbook_lib.sources import services
 from runbook_lib.sources.clients import Sources
@@ -27,9 +27,9 @@ def sources(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Sources:
 
 @pytest.fixture
 def leaking(platform: Platform) -> Iterator[None]:
-    faults.leak_connections(platform)
+    platform.do("postgres", "leak", application="platform-api", until="refused")
     yield
-    faults.heal_connections(platform)
+    scenarios.heal(platform)
 
 
 def test_each_critical_service_with_its_pods(sources: Sources) -> None:

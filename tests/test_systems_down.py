@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from notebook import NOTEBOOKS, all_checks, run_live, verdict
 
-from runbook_lib.practice import faults
+from runbook_lib.practice import scenario as scenarios
 from runbook_lib.practice.platform import Platform
 
 Event = dict[str, Any]
@@ -31,11 +31,11 @@ class Down:
 
 
 def system(name: str, do: str) -> Callable[[Platform], Any]:
-    return lambda platform: platform.control("system", name=name, do=do)
+    return lambda platform: platform.do(name, do)
 
 
 def aws(**rule: Any) -> Callable[[Platform], Any]:
-    return lambda platform: platform.control("aws-faults", rules=[rule])
+    return lambda platform: platform.do("aws", "faults", rules=[rule])
 
 
 EVENTS = r"workloads\.pod_events"  # it answers with the namespaces that it could not read
@@ -50,7 +50,7 @@ DOWN = [
     Down("kubernetes stopped", system("kubernetes", "stop"), KUBERNETES, EVENTS),
     Down(
         "kubernetes forbids",
-        lambda p: p.control("kubernetes-fault", fault={"status": 403}),
+        lambda p: p.do("kubernetes", "fault", status=403),
         KUBERNETES,
         EVENTS,
     ),
@@ -77,7 +77,7 @@ def state(
         try:
             yield down, {name: run_live(name, tmp_path_factory.mktemp("run")) for name in NOTEBOOKS}
         finally:
-            faults.heal(platform)
+            scenarios.heal(platform)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ class Cluster:
     def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("PATCH", path, json=body, headers=MERGE_PATCH)
 
+    def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._call("POST", path, json=body)
+
     def delete(self, path: str, **query: str) -> dict[str, Any]:
         return self._call("DELETE", path, params=query)
 
@@ -53,6 +57,36 @@ class Cluster:
             )
         body: dict[str, Any] = answer.json()
         return body
+
+
+def resource_path(resource: str, namespace: str = "") -> str:
+    """The path of PLURAL[.GROUP][/NAME[/SUBRESOURCE]]; the groups are those of the runbook's kinds.
+
+    `deployments/mlflow` needs no group: where a plural is served in one place only, it is known.
+    """
+    kind, _, rest = resource.partition("/")
+    plural, _, group = kind.partition(".")
+    prefix = _prefix(plural, group)
+    where = f"/namespaces/{namespace}" if namespace else ""
+    return f"{prefix}{where}/{plural}" + (f"/{rest}" if rest else "")
+
+
+@functools.cache
+def _prefix(plural: str, group: str) -> str:
+    # Light, but only scenarios need it.
+    from runbook_lib.practice.kubernetes.data import first_objects
+    from runbook_lib.practice.kubernetes.resources import Catalogue
+
+    catalogue = Catalogue()
+    for first in first_objects():
+        if first["kind"] == "CustomResourceDefinition":
+            catalogue.define(first)
+    found = [k for k in catalogue if k.plural == plural and (not group or k.group == group)]
+    if not found:
+        raise ValueError(f"no kind {plural!r} is known in group {group!r}")
+    # The core group's comes first: `services` are not Knative's, `pods` not the metrics API's.
+    kind = found[0]
+    return f"/apis/{kind.api_version}" if kind.group else "/api/v1"
 
 
 def pod_is_ready(pod: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ secret of the platform stands in the outputs, else with 1.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,19 +16,26 @@ from pathlib import Path
 from rich.console import Console
 
 from runbook_lib import catalogue, runner
-from runbook_lib.practice import faults
+from runbook_lib.practice import scenario as scenarios
 from runbook_lib.practice.platform import Platform
+from runbook_lib.practice.scenario import Scenario
 from runbook_lib.report import Report
 
 Done = tuple[Path, Report]
+SHOWN = (
+    "rds-connection-exhaustion/leaking-client",
+    "nodes-not-ready/full-disk",
+    "crashloopbackoff/missing-secret-key",
+)
 console = Console(soft_wrap=True, highlight=False)
 
 
 def main(outputs: Path = Path("outputs")) -> int:
     """Run the demonstration and say what it found; returns the exit code."""
     began = time.monotonic()
-    say("Starting a practice platform: PostgreSQL, an AWS API, a Kubernetes API, endpoints …")
+    say("Starting a practice platform: PostgreSQL, Redis, an AWS API, a Kubernetes API, services …")
     with Platform.start() as platform:
+        scenarios.wait_until_healthy(platform)
         os.environ.update(platform.env)
         expected = broken(platform)
         say("\nHealth check:")
@@ -35,11 +43,12 @@ def main(outputs: Path = Path("outputs")) -> int:
         pointed = [r for r in points_at(health[1]) if r in expected]
         say(f"\nIt points at {', '.join(pointed) or 'no runbook'}. Running them side by side:")
         reports = side_by_side(pointed, outputs)
-        missed = [r for r, words in expected.items() if not named(reports.get(r), words)]
+        missed = [one for r, one in expected.items() if not named(reports.get(r), one)]
         leaked = leaks(outputs, platform.secrets)
     tell(health, reports, outputs)
-    for runbook in missed:
-        say(f"[red]NOT FOUND[/red]: {runbook} should have named {expected[runbook]}.")
+    for one in missed:
+        wanted = f"{one.finds.cause} about {one.finds.about}"
+        say(f"[red]NOT FOUND[/red]: {one.runbook} should have named {wanted}.")
     if leaked:
         say(f"[red]SECRET[/red]: a secret of the platform stands in {leaked}.")
     else:
@@ -48,19 +57,13 @@ def main(outputs: Path = Path("outputs")) -> int:
     return 1 if missed or leaked else 0
 
 
-def broken(platform: Platform) -> dict[str, list[str]]:
-    """Break three things; returns what each runbook's cause must name."""
-    held = faults.leak_connections(platform)
-    say(f"  broke: platform-api leaks {held} idle connections; Postgres refuses its clients")
-    node = faults.fill_node_disk(platform)
-    say(f"  broke: the disk of node {node} is full")
-    faults.drop_secret_key(platform)
-    say("  broke: Secret platform-api-secrets lost a key; platform-api crash-loops")
-    return {
-        "rds-connection-exhaustion": ["platform-api"],
-        "nodes-not-ready": [node, "nodefs"],
-        "crashloopbackoff": ["jwt-secret"],
-    }
+def broken(platform: Platform) -> dict[str, Scenario]:
+    """Break three things; returns what each runbook must find."""
+    found = [scenarios.find(name) for name in SHOWN]
+    for one in found:
+        scenarios.break_platform(platform, one)
+        say(f"  broke: {one.title}")
+    return {one.runbook: one for one in found}
 
 
 def finished(name: str, outputs: Path) -> Done:
@@ -101,12 +104,11 @@ def points_at(report: Report) -> list[str]:
     return [r for r in dict.fromkeys(f.runbook for f in failing) if r in known]
 
 
-def named(done: Done | None, words: list[str]) -> bool:
-    """Whether one cause of the report has all these words in what it is about or says."""
-    if done is None:
-        return False
-    said = [f"{cause.about} {cause.summary}" for cause in done[1].verdict.causes]
-    return any(all(word in text for word in words) for text in said)
+def named(done: Done | None, broken: Scenario) -> bool:
+    """Whether one cause of the report is the scenario's, about what the scenario broke."""
+    wanted = broken.finds
+    causes = done[1].verdict.causes if done else []
+    return any(one.id == wanted.cause and re.search(wanted.about, one.about) for one in causes)
 
 
 def leaks(outputs: Path, secrets: list[str]) -> list[str]:

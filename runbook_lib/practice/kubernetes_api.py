@@ -64,11 +64,7 @@ class KubernetesApi:
         self._control: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
         self._store.listeners.append(self._notice)
-        self.load(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            for name in _NAMESPACES
-        )
-        self.load(first_objects())
+        self.restore([])
 
     # what lives inside of the cluster looks at these
 
@@ -144,6 +140,16 @@ class KubernetesApi:
             json.dump(config, file, indent=2)  # JSON is YAML
 
     # contents
+
+    def restore(self, objects: Iterable[dict[str, Any]]) -> None:
+        """Hold what a new cluster has and these objects, and nothing else."""
+        self._store.remove_all()
+        self.load(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            for name in _NAMESPACES
+        )
+        self.load(first_objects())
+        self.load(objects)
 
     def load(self, objects: Iterable[dict[str, Any]]) -> None:
         """Put objects into the store as a backup of etcd would: times and status are kept.

@@ -6,6 +6,7 @@ with Platform.start() as platform:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -22,7 +23,21 @@ from runbook_lib.practice.wait import until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-CONTROL_SECONDS = 30.0
+CONTROL_SECONDS = 60.0
+LOCK = "host.lock"
+# The first tells others that a platform is there.
+LEFTOVERS = (
+    "platform.json",
+    "platform.json.part",
+    "kubeconfig",
+    "runbook.toml",
+    "kubernetes",
+    "metrics",
+    "network",
+    "postgres",
+    "redis",
+)
+STAY = "stay\n"  # what makes a host outlive the process that started it
 
 
 class PracticeError(RuntimeError):
@@ -77,7 +92,7 @@ class Platform:
         with (folder / "host.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "runbook_lib.practice.host", str(folder), *options],
-                stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -86,10 +101,17 @@ class Platform:
             )
         try:
             _wait_until_ready(process, folder)
+            if detached:
+                # Until here the host ends with us; from here on it is its own.
+                assert process.stdin
+                with process.stdin as told:
+                    told.write(STAY)
+                return cls(folder)
             return cls(folder, process, temporary=temporary)
         except BaseException:
             _end(process)
-            _clear(folder, temporary=temporary)
+            if not _locked(folder):  # another one may have been quicker
+                _clear(folder, temporary=temporary)
             raise
 
     @classmethod
@@ -98,6 +120,15 @@ class Platform:
         platform = cls(state.absolute())
         platform.control("status")
         return platform
+
+    def do(self, system: str, verb: str, **arguments: Any) -> Any:
+        """Let one system do what one of its verbs says (see `System`), and return its answer."""
+        asked = {"system": system, "verb": verb, "arguments": arguments}
+        return self.control("do", **asked)["answer"]
+
+    def heal(self) -> None:
+        """Every system running, and as it was after the start."""
+        self.control("heal")
 
     def become(self, command: list[str]) -> NoReturn:
         """Replace this process by `command`, connected to the platform, which ends with it.
@@ -115,11 +146,12 @@ class Platform:
             # The host has done this already, unless it was killed.
             _clear(self.state, temporary=self._temporary)
             return
-        if not (self.state / "platform.json").exists():
+        description = self.state / "platform.json"
+        if not description.exists():
             return
         self.control("shutdown")
-        description = self.state / "platform.json"
         until(lambda: not description.exists(), STOP_SECONDS, f"end of host {self.pid}")
+        _clear(self.state)
 
     def control(self, action: str, **body: Any) -> dict[str, Any]:
         """Ask the host for `action` (see control.py). Raises PracticeError with its reason."""
@@ -165,28 +197,60 @@ class Platform:
         self.stop()
 
 
+def running_in(state: Path) -> Platform | None:
+    """The platform that runs in that folder, or None.
+
+    Raises PracticeError where one is there that does not answer (it may still be starting).
+    """
+    state = state.absolute()
+    if not _locked(state):
+        return None
+    try:
+        return Platform.attach(state)
+    except PracticeError as error:
+        holder = (state / LOCK).read_text().strip()
+        raise PracticeError(f"{error}, yet process {holder} holds {state}") from None
+
+
+def clear(state: Path) -> None:
+    """Delete what a killed platform has left in its folder; its logs stay.
+
+    Raises PracticeError where a platform runs there.
+    """
+    if running_in(state):
+        raise PracticeError(f"a practice platform runs in {state}")
+    _clear(state.absolute())
+
+
+def _locked(folder: Path) -> bool:
+    """Whether a living host holds that folder: the kernel lets go when it dies, however."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _prepared(folder: Path) -> Path:
     """`folder`, ours alone, without what a platform of before left in it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    if (folder / "platform.json").exists():
-        try:
-            Platform.attach(folder)
-        except PracticeError:
-            pass  # its host is gone; what it left is cleared below
-        else:
-            raise PracticeError(f"a practice platform already runs in {folder}")
+    if running_in(folder):
+        raise PracticeError(f"a practice platform already runs in {folder}")
     _clear(folder)
     return folder
 
 
 def _clear(folder: Path, *, temporary: bool = False) -> None:
     """Delete what a platform that is gone has left: the logs only with a temporary folder."""
-    (folder / "platform.json").unlink(missing_ok=True)
-    for leftover in (folder / "postgres", folder / "kubernetes"):
-        # As root PostgreSQL's folder is elsewhere, and this a link to it.
-        shutil.rmtree(leftover.resolve(), ignore_errors=True)
-        if leftover.is_symlink():
+    for leftover in (folder / name for name in LEFTOVERS):
+        if leftover.is_dir():
+            # As root PostgreSQL's folder is elsewhere, and this a link to it.
+            shutil.rmtree(leftover.resolve(), ignore_errors=True)
+        if leftover.is_symlink() or leftover.is_file():
             leftover.unlink()
     if temporary:
         shutil.rmtree(folder, ignore_errors=True)

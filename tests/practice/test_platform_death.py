@@ -172,7 +172,7 @@ def _is_gone(process: psutil.Process) -> bool:
 def test_two_platforms_side_by_side(platform: Platform) -> None:
     with Platform.start() as other:
         assert not set(other.secrets) & set(platform.secrets)
-        other.control("system", name="postgres", do="kill")
+        other.do("postgres", "kill")
         core(other).patch_node("ip-10-0-1-7.ec2.internal", {"metadata": {"labels": {"other": "1"}}})
         with connect(platform) as connection:
             assert connection.execute("SELECT count(*) FROM runs").fetchone() == (400,)

@@ -35,7 +35,10 @@ def test_monitoring_role_sees_the_applications_sessions(platform: Platform) -> N
             "SELECT usename, application_name, state, count(*) FROM pg_stat_activity"
             " WHERE usename IN ('platform_api', 'mlflow') GROUP BY 1, 2, 3 ORDER BY 1"
         ).fetchall()
-    assert rows == [("mlflow", "mlflow", "idle", 3), ("platform_api", "platform-api", "idle", 4)]
+    held = {(role, name): number for role, name, state, number in rows if state == "idle"}
+    # Two for each pod, and what its requests have opened.
+    assert held["mlflow", "mlflow"] >= 4 and held["platform_api", "platform-api"] >= 6
+    assert sum(held.values()) < 28
 
 
 def test_database_refuses_a_wrong_password(platform: Platform) -> None:

@@ -192,6 +192,14 @@ class Store:
         change(new)
         return self.update(kind, old, new)
 
+    def remove_all(self) -> None:
+        """Delete every object; watchers see each go, and revisions count on."""
+        definitions = ("apiextensions.k8s.io", "customresourcedefinitions")
+        # Definitions last: without them their objects have no kind any more.
+        for where in sorted(self._tables, key=lambda table: table == definitions):
+            for obj in list(self._tables[where].values()):
+                self.remove(self.catalogue.of(where[1], where[0]), obj)
+
     def remove(self, kind: Kind, obj: Object) -> Object:
         """Delete an object; what goes with it, the listeners see to."""
         table, key = self.table(kind), key_of(obj)

@@ -1,0 +1,212 @@
+"""What a scenario does to a platform, a step at a time.
+
+A step is `{system.verb: {arguments}}`. The verbs of `kubernetes` below are ordinary API calls, as
+any client could make them; every other verb is the system's own (`System.verbs`) and goes to the
+host. `wait` holds until an observation is seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import inspect
+import json
+import string
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from runbook_lib.practice.access import Cluster, resource_path
+from runbook_lib.practice.observe import Observation, look
+from runbook_lib.practice.platform import Platform, PracticeError
+from runbook_lib.practice.seed.parts import NODES
+from runbook_lib.practice.wait import until
+
+PROGRAM = "practice.runbook/program"
+RESTARTED = "kubectl.kubernetes.io/restartedAt"
+EFFECT_SECONDS = 20.0
+
+
+class Step(BaseModel):
+    """One change to a platform; read from a mapping `{system.verb: {arguments}}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: str
+    verb: str
+    arguments: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_mapping(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or len(given) != 1:
+            raise ValueError("a step is one `system.verb` and its arguments")
+        [(name, arguments)] = given.items()
+        system, _, verb = name.partition(".")
+        step = {"system": system, "verb": verb, "arguments": arguments or {}}
+        if name == "wait":
+            Observation.model_validate(arguments)
+        elif name in CALLS:
+            _refuse_unknown(name, step["arguments"])
+        return step
+
+    def __str__(self) -> str:
+        words = " ".join(f"{key}={json.dumps(value)}" for key, value in self.arguments.items())
+        return f"{self.system}.{self.verb} {words}".replace(". ", " ").strip()
+
+
+def _refuse_unknown(name: str, arguments: dict[str, Any]) -> None:
+    try:
+        inspect.signature(CALLS[name]).bind(None, **arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def take(platform: Platform, step: Step) -> None:
+    """Take one step. Raises PracticeError with the reason when it cannot be taken."""
+    import httpx
+
+    if step.system == "wait":
+        wait_for(platform, Observation.model_validate(step.arguments))
+        return
+    call = CALLS.get(f"{step.system}.{step.verb}")
+    arguments = _filled(step.arguments, platform)
+    if call is None:
+        platform.do(step.system, step.verb, **arguments)
+        return
+    with contextlib.closing(platform.cluster()) as cluster:
+        try:
+            call(cluster, **arguments)
+        except (httpx.HTTPError, LookupError, ValueError) as error:
+            raise PracticeError(f"{step}: {error}") from None
+
+
+def _filled(value: Any, platform: Platform) -> Any:
+    """`${password_ROLE}` and `${jwt_secret}` are random at each start, so no file can name them."""
+    if isinstance(value, str):
+        known = {f"password_{role}": word for role, word in platform.passwords.items()}
+        return string.Template(value).safe_substitute(known, jwt_secret=platform.jwt_secret)
+    if isinstance(value, dict):
+        return {name: _filled(one, platform) for name, one in value.items()}
+    return [_filled(one, platform) for one in value] if isinstance(value, list) else value
+
+
+def wait_for(platform: Platform, observation: Observation, seconds: float = EFFECT_SECONDS) -> None:
+    """Until it is seen. Raises PracticeError saying what was there instead."""
+    said = ""
+
+    def seen() -> bool:
+        nonlocal said
+        sight = look(platform, observation)
+        said = sight.said
+        return sight.seen
+
+    try:
+        until(seen, seconds, str(observation))
+    except TimeoutError as error:
+        raise PracticeError(f"{error}; there was: {said}") from None
+
+
+# The ordinary API calls
+
+
+def patch(cluster: Cluster, of: str, merge: dict[str, Any], namespace: str = "") -> None:
+    """Merge-patch one object: null deletes a field."""
+    cluster.patch(resource_path(of, namespace), merge)
+
+
+def create(cluster: Cluster, object: dict[str, Any], of: str, namespace: str = "") -> None:
+    """Post an object to the collection `of` (a plural)."""
+    cluster.create(resource_path(of, namespace), object)
+
+
+def delete(
+    cluster: Cluster, what: str, namespace: str = "", labels: str = "", now: bool = False
+) -> None:
+    """Delete one object, or with `labels` all that they select."""
+    query = {"labelSelector": labels} if labels else {}
+    if now:
+        query["gracePeriodSeconds"] = "0"
+    cluster.delete(resource_path(what, namespace), **query)
+
+
+def restart(cluster: Cluster, workload: str, namespace: str) -> None:
+    """What `kubectl rollout restart` does."""
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    _patch_template(cluster, workload, namespace, {RESTARTED: now})
+
+
+def scale(cluster: Cluster, workload: str, namespace: str, replicas: int) -> None:
+    """What `kubectl scale` does."""
+    cluster.patch(resource_path(f"{workload}/scale", namespace), {"spec": {"replicas": replicas}})
+
+
+def program(
+    cluster: Cluster,
+    workload: str,
+    namespace: str,
+    set: dict[str, Any],
+    container: str = "",
+    roll: bool = True,
+    pods: int | None = None,
+) -> None:
+    """Let containers of a workload behave otherwise (docs/practice-cluster.md lists the names).
+
+    A value of null is forgotten. With `roll` the template changes, and with it come new pods;
+    without it the running pods change, all of them or the first `pods` by name.
+    """
+    found = cluster.get(resource_path(workload, namespace))
+    template = found["spec"]["template"]
+    if roll:
+        changed = _behaviour(template, set, container)
+        _patch_template(cluster, workload, namespace, {PROGRAM: changed})
+        return
+    selector = ",".join(f"{k}={v}" for k, v in found["spec"]["selector"]["matchLabels"].items())
+    running = cluster.get(resource_path("pods", namespace), labelSelector=selector)["items"]
+    for pod in sorted(running, key=lambda one: str(one["metadata"]["name"]))[:pods]:
+        changed = _behaviour(pod, set, container)
+        path = resource_path(f"pods/{pod['metadata']['name']}", namespace)
+        cluster.patch(path, {"metadata": {"annotations": {PROGRAM: changed}}})
+
+
+def _behaviour(carrier: dict[str, Any], changes: dict[str, Any], container: str) -> str:
+    """The annotation of a pod or a template with one container's behaviour changed."""
+    annotations = carrier["metadata"].get("annotations") or {}
+    behaviours = json.loads(annotations.get(PROGRAM) or "{}")
+    name = container or carrier["spec"]["containers"][0]["name"]
+    merged = {**behaviours.get(name, {}), **changes}
+    behaviours[name] = {key: value for key, value in merged.items() if value is not None}
+    return json.dumps(behaviours)
+
+
+def _patch_template(
+    cluster: Cluster, workload: str, namespace: str, annotations: dict[str, str]
+) -> None:
+    body = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    cluster.patch(resource_path(workload, namespace), body)
+
+
+def node(
+    cluster: Cluster,
+    number: int,
+    stats: dict[str, Any] | None = None,
+    annotations: dict[str, Any] | None = None,
+) -> None:
+    """Let the node of that number (from 1) behave otherwise: `stats` are merged into its own.
+
+    `annotations` go without their prefix; docs/practice-cluster.md lists both.
+    """
+    path = resource_path(f"nodes/{NODES[number - 1].name}")
+    key = "practice.runbook/stats"
+    changed = {f"practice.runbook/{name}": value for name, value in (annotations or {}).items()}
+    if stats:
+        old = cluster.get(path)["metadata"].get("annotations", {}).get(key, "{}")
+        changed[key] = json.dumps({**json.loads(old), **stats})
+    cluster.patch(path, {"metadata": {"annotations": changed}})
+
+
+CALLS: dict[str, Callable[..., None]] = {
+    f"kubernetes.{function.__name__}": function
+    for function in (patch, create, delete, restart, scale, program, node)
+}

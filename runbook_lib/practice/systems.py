@@ -1,0 +1,303 @@
+"""The systems of one platform: which there are, how they are joined, started and healed."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.practice import seed
+from runbook_lib.practice.aws.lean import ACCOUNT
+from runbook_lib.practice.aws.seed import Seeded
+from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.kubernetes.store import Change, Object
+from runbook_lib.practice.kubernetes_api import KubernetesApi
+from runbook_lib.practice.kubernetes_system import KubernetesSystem
+from runbook_lib.practice.metrics.scrape import Target
+from runbook_lib.practice.metrics.systems import Alertmanager, Prometheus
+from runbook_lib.practice.metrics.targets import Application as Counting
+from runbook_lib.practice.metrics.targets import targets
+from runbook_lib.practice.network.gateway import Gateway
+from runbook_lib.practice.network.nameserver import NameServer
+from runbook_lib.practice.network.sources import hosted_zone, service_addresses
+from runbook_lib.practice.postgres.server import ADMIN, DATABASE
+from runbook_lib.practice.postgres.system import Database
+from runbook_lib.practice.redis.system import OnlineStore
+from runbook_lib.practice.services.feast import FeatureServer
+from runbook_lib.practice.services.kserve import ModelServers
+from runbook_lib.practice.services.mlflow import Mlflow
+from runbook_lib.practice.services.platform_api import PlatformApi
+from runbook_lib.practice.system import System
+
+
+class Systems:
+    """All systems of one platform; `all` names them as scenarios do."""
+
+    def __init__(self, state: Path, *, temporary: bool) -> None:
+        self._state = state
+        self._jwt_secret = secrets.token_urlsafe(32)
+        self._kubernetes_token = secrets.token_urlsafe(32)
+        self._seeded: Seeded | None = None
+        self._followed: asyncio.Task[None] | None = None
+        self.aws = Aws()
+        self.postgres = Database(state, remove_when_orphaned=temporary)
+        self.redis = OnlineStore(state, remove_when_orphaned=temporary)
+        api = KubernetesApi(state / "kubernetes", self._kubernetes_token)
+        self.kubernetes = KubernetesSystem(api, self._objects)
+        self._store = api.store
+        self.mlflow = Mlflow(api.store, api.kubelet, self.aws)
+        self.platform_api = PlatformApi(api.store, api.kubelet, self._address)
+        self.feast = FeatureServer(api.store, api.kubelet, self.aws, self._address)
+        self.models = ModelServers(api.store, api.kubelet)
+        self.applications = (self.mlflow, self.platform_api, self.feast, self.models)
+        self.alertmanager = Alertmanager()
+        self.prometheus = Prometheus(self._targets(), self.alertmanager)
+        self.gateway = Gateway(state / "network", self._upstream)
+        self.dns = NameServer(zone=self._zone, services=self._service_addresses)
+        self.all: dict[str, System] = {
+            "aws": self.aws,
+            "postgres": self.postgres,
+            "redis": self.redis,
+            "kubernetes": self.kubernetes,
+            "mlflow": self.mlflow,
+            "api": self.platform_api,
+            "feast": self.feast,
+            "models": self.models,
+            "alertmanager": self.alertmanager,
+            "prometheus": self.prometheus,
+            "gateway": self.gateway,
+            "dns": self.dns,
+        }
+        self._pods_changed = asyncio.Event()
+        api.store.listeners.append(self._notice)
+
+    async def start(self) -> None:
+        """Start and fill all of them, side by side where nobody waits for another."""
+        for folder in ("kubernetes", "network"):
+            (self._state / folder).mkdir(mode=0o700, exist_ok=True)
+        async with asyncio.TaskGroup() as side_by_side:
+            account = side_by_side.create_task(asyncio.to_thread(self._make_account))
+            for system in (
+                self.postgres,
+                self.redis,
+                self.kubernetes,
+                self.gateway,
+                self.dns,
+                self.alertmanager,
+            ):
+                side_by_side.create_task(system.start())
+        self._seeded = account.result()
+        certificate = base64.b64encode(self.kubernetes.api.ca_file.read_bytes()).decode()
+        self.aws.point_cluster_at(self.kubernetes.api.url, certificate)
+        self.dns.load_balancer = self._seeded.alb_hostname
+        await self.kubernetes.heal()
+        self._followed = asyncio.create_task(self._follow_pods())
+        async with asyncio.TaskGroup() as side_by_side:
+            for application in self.applications:
+                side_by_side.create_task(application.start())
+        await self.prometheus.start()
+
+    def _make_account(self) -> Seeded:
+        self.aws.create()
+        return self.aws.seed(self.postgres.server.passwords[ADMIN])
+
+    async def heal(self) -> None:
+        """Every system running, and each as after the start."""
+        for system in self.all.values():
+            await system.start()
+        below = (self.aws, self.postgres, self.redis)
+        above = (one for one in self.all.values() if one not in (*below, self.kubernetes))
+        # From below: a pod that starts while its database restarts would crash.
+        for storey in (below, (self.kubernetes,), above):
+            async with asyncio.TaskGroup() as side_by_side:
+                for system in storey:
+                    side_by_side.create_task(system.heal())
+
+    async def stop(self) -> None:
+        """End what must be ended in order; the rest goes with the process."""
+        if self._followed:
+            self._followed.cancel()
+        for system in (self.prometheus, *self.applications, self.redis, self.postgres):
+            await system.stop()
+
+    def clean_up(self) -> None:
+        """End the guarded children and delete their files. Blocks."""
+        self.redis.server.stop()
+        self.redis.server.forget()
+        self.postgres.server.stop()
+        self.postgres.server.remove()
+
+    # how they are joined
+
+    def _objects(self) -> list[Object]:
+        assert self._seeded
+        passwords, server = self.postgres.server.passwords, self.postgres.server
+        address = f"{server.host}:{server.port}/{DATABASE}"
+        objects = seed.objects(
+            {
+                "host": server.host,
+                "port": str(server.port),
+                "username": "mlflow",
+                "password": passwords["mlflow"],
+                "database": DATABASE,
+            },
+            self._jwt_secret,
+            f"postgresql://platform_api:{passwords['platform_api']}@{address}",
+            {
+                "alb_hostname": self._seeded.alb_hostname,
+                "certificate_arn": self._seeded.certificate_arn,
+            },
+        )
+        zones = {node.name: node.zone for node in seed.NODES}
+        for one in objects:
+            if one["kind"] == "Node":
+                name = one["metadata"]["name"]
+                instance = self._seeded.instances[name]
+                one["spec"]["providerID"] = f"aws:///{zones[name]}/{instance}"
+        return objects
+
+    def _upstream(self, host: str) -> str | None:
+        """Where the load balancer sends what is meant for a host."""
+        application = self.mlflow if host.startswith("mlflow.") else self.platform_api
+        return application.url if application.running else None
+
+    def _address(self, service: str) -> str | None:
+        """Where a Service's application really listens."""
+        store = self.redis.server
+        known = {
+            "mlflow": self.mlflow.url,
+            "feast-feature-server": self.feast.url,
+            "feast-redis-master": f"redis://:{store.password}@{store.host}:{store.port}",
+        }
+        return known.get(service)
+
+    def _targets(self) -> list[Target]:
+        """What Prometheus scrapes."""
+        server = self.postgres.server
+        counting = {f"{one.app}:8000": one for one in self.applications}
+        return targets(
+            self._store,
+            self.kubernetes.api.kubelet,
+            lambda: server.connect(ADMIN, application="postgres-exporter"),
+            self._redis_client,
+            {
+                instance: Counting(one.job, one.collect, functools.partial(_is_running, one))
+                for instance, one in counting.items()
+            },
+        )
+
+    def _redis_client(self) -> Any:
+        from redis import Redis
+
+        server = self.redis.server
+        return Redis(
+            host=server.host,
+            port=server.port,
+            password=self.redis.password,
+            socket_timeout=2,
+            socket_connect_timeout=2,
+            decode_responses=True,
+        )
+
+    def _zone(self) -> list[Any]:
+        if not self._seeded:
+            return []
+        from moto.route53.models import route53_backends
+
+        backend = route53_backends[ACCOUNT]["global"]
+        return hosted_zone(backend.zones[self._seeded.hosted_zone])
+
+    def _service_addresses(self, name: str) -> list[str] | None:
+        slices = self._store.all("endpointslices", "discovery.k8s.io")
+        return service_addresses(name, self._store.all("services"), slices)
+
+    def _notice(self, change: Change) -> None:
+        if change.kind.kind == "Pod":
+            self._pods_changed.set()
+
+    async def _follow_pods(self) -> None:
+        """Applications' sessions on the database live and end with their pods."""
+        while True:
+            self._pods_changed.clear()
+            pods: dict[str, list[str]] = {"platform-api": [], "mlflow": []}
+            for pod in self._store.all("pods"):
+                application = pod["metadata"].get("labels", {}).get("app")
+                if application in pods and _runs(pod):
+                    pods[application].append(pod["metadata"]["name"])
+            await self.postgres.pods_changed(pods)
+            await self._pods_changed.wait()
+
+    # what clients need
+
+    def describe(self) -> dict[str, Any]:
+        """platform.json, but for what the host adds; writes the files that it names."""
+        api = self.kubernetes.api
+        kubeconfig, configuration = self._state / "kubeconfig", self._state / "runbook.toml"
+        api.write_kubeconfig(kubeconfig)
+        configuration.write_text(_toml(self._settings()))
+        environment = {"KUBECONFIG": str(kubeconfig), "RUNBOOK_CONFIG": str(configuration)}
+        for system in self.all.values():
+            environment |= system.environment()
+        return {
+            "kubernetes": {
+                "url": api.url,
+                "ca_file": str(api.ca_file),
+                "token": self._kubernetes_token,
+            },
+            "endpoints": {
+                "mlflow": self.mlflow.url,
+                "api": self.platform_api.url,
+                "feast": self.feast.url,
+                "models": self.models.url,
+                "prometheus": self.prometheus.url,
+                "alertmanager": self.alertmanager.url,
+                "gateway": self.gateway.address,
+                "gateway_http": self.gateway.http_address,
+                "gateway_ca": str(self.gateway.ca_file),
+                "dns": self.dns.address,
+            },
+            "env": environment,
+            "passwords": self.postgres.server.passwords,
+            "jwt_secret": self._jwt_secret,
+            "secrets": [
+                self._jwt_secret,
+                self._kubernetes_token,
+                *(value for system in self.all.values() for value in system.secrets()),
+            ],
+        }
+
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        """What runbook.toml must say; nothing secret."""
+        settings: dict[str, dict[str, Any]] = {
+            "endpoints": {
+                "mlflow": f"{self.mlflow.url}/health",
+                "api": f"{self.platform_api.url}/health",
+                "prometheus": self.prometheus.url,
+            }
+        }
+        for system in self.all.values():
+            for table, values in system.settings().items():
+                settings.setdefault(table, {}).update(values)
+        return settings
+
+
+def _is_running(system: System) -> bool:
+    return system.running
+
+
+def _toml(tables: dict[str, dict[str, Any]]) -> str:
+    """Tables of strings and numbers, which TOML writes as JSON does."""
+    return "\n".join(
+        f"[{table}]\n" + "".join(f"{name} = {json.dumps(v)}\n" for name, v in values.items())
+        for table, values in tables.items()
+    )
+
+
+def _runs(pod: Object) -> bool:
+    """A container of it runs."""
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    return any("running" in one.get("state", {}) for one in statuses)
