@@ -135,12 +135,13 @@ class Rds(Addition):
         return database
 
     def _alive(self, identifier: str, *wanted: str) -> None:
-        """Raises AwsError where the instance is in no state in which that can be asked."""
+        """Raises AwsError where the instance is in no state in which that can be asked; RDS names
+        the first."""
         self._database(identifier)
         if self.status(identifier) not in wanted:
             raise AwsError(
                 "InvalidDBInstanceState",
-                f"Instance {identifier} is not in {' or '.join(wanted)} state.",
+                f"Instance {identifier} is not in {wanted[0]} state.",
             )
 
     def _altered(self, instance: Document) -> Document:
