@@ -87,7 +87,7 @@ class Practice:
             return pool.request(
                 method,
                 self.api.url + path,
-                body=None if body is None else json.dumps(body).encode(),
+                body=body if body is None or isinstance(body, bytes) else json.dumps(body).encode(),
                 headers={
                     "Authorization": "Bearer right-token",
                     "Content-Type": "application/json",

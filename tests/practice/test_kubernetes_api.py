@@ -21,6 +21,8 @@ SHOP = "/api/v1/namespaces/shop"
 ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/shop/inferenceservices"
 MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 
+# A ConfigMap in protobuf whose metadata has a field 99, which is none.
+STRANGE = b"\n\x0f\n\2v1\x12\tConfigMap\x12\5\n\3\x98\6\1"
 RECORDED = {"name": "c", "image": "i", "imageID": "", "ready": True, "restartCount": 0}
 
 
@@ -152,6 +154,10 @@ def test_what_cannot_be_read_is_refused(practice: Any) -> None:
     for kind, code in (("application/vnd.kubernetes.protobuf", 400), ("application/cbor", 415)):
         assert practice.raw("POST", f"{SHOP}/secrets", {}, Content_Type=kind)[0] == code
     assert practice.raw("GET", f"{SHOP}/pods", Accept="application/cbor")[0] == 406
+    for body, word in ((b"\n\t\n\2v1\x12\3Pod", "kind Pod"), (STRANGE, "field 99 of ObjectMeta")):
+        kind = "application/vnd.kubernetes.protobuf"
+        answer = practice.request("POST", f"{SHOP}/pods", b"k8s\0" + body, Content_Type=kind)
+        assert answer.status == 415 and word in answer.json()["message"]
 
 
 def test_a_body_of_the_wrong_shape_is_invalid(practice: Any) -> None:

@@ -311,6 +311,56 @@ def test_create(walk: Walk, words: str, path: str, value: tuple[str, Any]) -> No
     assert walk.practice.raw("GET", f"{root}/namespaces/walk/{plural}/made")[0] == 404
 
 
+def test_a_job_from_a_cron_job_is_its_template(walk: Walk) -> None:
+    container = {
+        "name": "c",
+        "image": "i",
+        "command": ["sh", "-c", "date"],
+        "env": [
+            {"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "envFrom": [{"configMapRef": {"name": "c", "optional": True}}],
+        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
+        "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 3},
+        "livenessProbe": {"exec": {"command": ["true"]}},
+        "securityContext": {"runAsUser": 0, "capabilities": {"drop": ["ALL"]}},
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "nodeSelector": {"none": "such"},
+        "tolerations": [{"key": "a", "operator": "Exists", "tolerationSeconds": 0}],
+        "securityContext": {"fsGroup": 7},
+        "containers": [container],
+        "volumes": [
+            {"name": "v", "emptyDir": {}},
+            {"name": "w", "secret": {"secretName": "s", "items": [{"key": "k", "path": "p"}]}},
+            {"name": "x", "configMap": {"name": "c"}},
+            {"name": "y", "persistentVolumeClaim": {"claimName": "p"}},
+        ],
+    }
+    cron = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": "nightly"},
+        "spec": {"schedule": "0 3 * * *", "jobTemplate": {"spec": {"template": {"spec": spec}}}},
+    }
+    walk("create", "-f", "-", typed=json.dumps(cron))
+    walk("create", "job", "now", "--from=cronjob/nightly")
+    jobs = "/apis/batch/v1/namespaces/walk"
+    nightly = walk.practice.raw("GET", f"{jobs}/cronjobs/nightly")[1]["spec"]["jobTemplate"]
+    now = walk.practice.raw("GET", f"{jobs}/jobs/now")[1]
+    for field, value in nightly["spec"]["template"]["spec"]["containers"][0].items():
+        assert now["spec"]["template"]["spec"]["containers"][0][field] == value, field
+    for field in ("volumes", "tolerations", "nodeSelector", "restartPolicy"):
+        assert now["spec"]["template"]["spec"][field] == spec[field], field
+    assert now["spec"]["template"]["spec"]["securityContext"] == {"fsGroup": 7}
+    assert now["metadata"]["ownerReferences"][0]["name"] == "nightly"
+    walk("delete", "cronjob", "nightly", "--cascade=foreground", "--timeout=10s")
+    assert walk.practice.raw("GET", f"{jobs}/jobs/now")[0] == 404
+
+
 def pairs(value: Any) -> list[tuple[str, Any]]:
     """Every (key, value) at any depth."""
     if isinstance(value, list):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+
+from runbook_lib.practice.kubernetes import identity
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 SHOP = "/api/v1/namespaces/shop"
@@ -94,7 +98,7 @@ def test_refusals_are_worded_as_the_real_ones(jane: Jane) -> None:
 def test_a_role_gives_its_verbs_in_its_namespace_only(jane: Jane) -> None:
     jane.grant(rule("get list watch", "pods"))
     assert jane.ask("GET", f"{SHOP}/pods")[0] == 200
-    assert jane.ask("GET", f"{SHOP}/pods?watch=1&timeoutSeconds=1")[0] == 200
+    assert jane.ask("GET", f"{SHOP}/pods?watch=1&timeoutSeconds=1&labelSelector=no")[0] == 200
     assert jane.ask("GET", f"{SHOP}/pods/none")[0] == 404
     assert "cannot delete" in message(jane, "DELETE", f"{SHOP}/pods/none")
     assert "cannot deletecollection" in message(jane, "DELETE", f"{SHOP}/pods")
@@ -156,7 +160,9 @@ def test_a_binding_to_no_role_says_so(practice: Any, jane: Jane) -> None:
     assert said.endswith(': RBAC: role.rbac.authorization.k8s.io "gone" not found')
 
 
-def test_tokens_of_service_accounts(practice: Any, jane: Jane) -> None:
+def test_tokens_of_service_accounts(
+    practice: Any, jane: Jane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     practice.raw("POST", f"{SHOP}/serviceaccounts", {"metadata": {"name": "robot"}})
     spec: dict[str, Any] = {"spec": {"audiences": [], "expirationSeconds": 600}}
     made = practice.core.create_namespaced_service_account_token("robot", "shop", spec)
@@ -174,6 +180,10 @@ def test_tokens_of_service_accounts(practice: Any, jane: Jane) -> None:
     jane.tokens[0] = made.status.token[:-4] + "AAAA"
     assert jane.ask("GET", f"{SHOP}/pods")[0] == 401
     jane.tokens[0] = made.status.token
+    later = SimpleNamespace(time=lambda: time.time() + 601)
+    with monkeypatch.context() as clock:
+        clock.setattr(identity, "time", later)
+        assert jane.ask("GET", f"{SHOP}/pods")[0] == 401
     practice.raw("DELETE", f"{SHOP}/serviceaccounts/robot")
     assert jane.ask("GET", f"{SHOP}/pods")[0] == 401
 

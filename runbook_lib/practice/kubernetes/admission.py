@@ -200,7 +200,7 @@ def apply_defaults(kind: Kind, obj: Object) -> None:
             spec.setdefault(field, copy_of(value))
         if kind.kind == "Deployment":
             _strategy_defaults(spec["strategy"])
-        template = dig(spec, "template.spec")
+        template = dig(spec, "template.spec") or dig(spec, "jobTemplate.spec.template.spec")
         if isinstance(template, dict):
             _pod_defaults(template)
 
@@ -227,6 +227,12 @@ _WORKLOAD_DEFAULTS: dict[str, dict[str, Any]] = {
         "revisionHistoryLimit": 10,
     },
     "Job": {"completions": 1, "parallelism": 1, "backoffLimit": 6, "suspend": False},
+    "CronJob": {
+        "concurrencyPolicy": "Allow",
+        "suspend": False,
+        "successfulJobsHistoryLimit": 3,
+        "failedJobsHistoryLimit": 1,
+    },
 }
 
 
