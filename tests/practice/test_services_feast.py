@@ -232,6 +232,17 @@ def test_another_project_in_the_configuration(feast: Feast) -> None:
     until(lambda: feast.ask("100").status_code == 200, SECONDS, "the servers are back")
 
 
+def test_a_configuration_that_cannot_be_read(feast: Feast) -> None:
+    inside, path = feast.inside, "core/configmaps/feast-config"
+    found = inside.kubernetes("GET", f"/api/v1/namespaces/{PLATFORM}/configmaps/feast-config")
+    text = found["data"]["feature_store.yaml"]
+    inside.patch(path, {"data": {"feature_store.yaml": "project: {"}})
+    log = inside.log_of_a_crash("feast")
+    inside.patch(path, {"data": {"feature_store.yaml": text}})
+    assert "yaml.parser.ParserError" in log
+    inside.until_ready("feast", 2)
+
+
 def test_no_feature_server_is_ready(feast: Feast) -> None:
     path = "core/services/feast-feature-server"
     feast.inside.patch(path, {"spec": {"selector": {"app": "other"}}})

@@ -180,7 +180,7 @@ def test_from_zero_the_first_request_waits_for_a_pod(models: Models) -> None:
 
     def takes_all() -> bool:
         found = models.inside.kubernetes("GET", f"{ISVC}/recommender")["status"]["components"]
-        shares = [(t["revisionName"], t["percent"]) for t in found["predictor"]["traffic"]]
+        shares = [(t["revisionName"], t["percent"]) for t in found["predictor"].get("traffic", [])]
         return shares == [(third, 100)]
 
     until(takes_all, SECONDS, "the third revision takes all traffic")

@@ -30,14 +30,14 @@ from runbook_lib.practice.services.routing import (
     through_ingress,
 )
 from runbook_lib.practice.services.rules import Raised, Rule, rules_of
+from runbook_lib.practice.services.traffic import Traffic
 from runbook_lib.practice.system import System
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 _LOG = logging.getLogger(__name__)
-_QUIET_RATE = 0.5  # requests a second
-_MOST_RATE = 50.0
+_BEGIN_SECONDS = 0.02
 _CLIENT = "10.0.1.41"  # the load balancer's address, as the applications see it
 
 
@@ -60,7 +60,7 @@ class Application(System):
         self._begun: dict[tuple[str, str], str] = {}  # (namespace, pod) to the container's id
         self._changed: set[tuple[str, str]] = set()
         self._wake = asyncio.Event()
-        self._traffic: tuple[float, str] = (_QUIET_RATE, "")
+        self._traffic = Traffic(self.usual_request, self.saw)
         self._tasks: list[asyncio.Task[None]] = []
         store.listeners.append(self._notice)
 
@@ -93,6 +93,9 @@ class Application(System):
         """Method, path, headers and JSON body of the number-th request of a quiet hour."""
         return "GET", "/health", {}, None
 
+    def saw(self, path: str, body: bytes) -> None:
+        """What a request of the quiet hour was answered; empty where no answer came."""
+
     # life
 
     @property
@@ -115,7 +118,7 @@ class Application(System):
         self._wake.set()
         self._tasks = [
             asyncio.create_task(self._follow_pods()),
-            asyncio.create_task(self._make_traffic()),
+            asyncio.create_task(self._traffic.run(lambda: self.url)),
         ]
 
     async def stop(self) -> None:
@@ -128,7 +131,7 @@ class Application(System):
 
     async def heal(self) -> None:
         self._rules = []
-        self._traffic = (_QUIET_RATE, "")
+        self._traffic.calm()
         await self._close_pools()
 
     async def _close_pools(self) -> None:
@@ -161,11 +164,7 @@ class Application(System):
 
     def traffic(self, rate: float, path: str = "") -> None:
         """So many requests a second come in, of the usual kind or as GET of one path."""
-        if not 0 <= rate <= _MOST_RATE:
-            raise ValueError(f"a rate is between 0 and {_MOST_RATE:.0f} requests a second")
-        if path and not path.startswith("/"):
-            raise ValueError(f"a path begins with /: {path!r}")
-        self._traffic = (rate, path)
+        self._traffic.change(rate, path)
 
     # what Prometheus scrapes
 
@@ -219,9 +218,28 @@ class Application(System):
 
     async def choose(self, backend: Backend, request: web.Request) -> Target:
         """One of the containers behind a Service, in turn. Raises GatewayError."""
-        ready = targets(self._store, backend)
+        return self.next_of(await self.serving(backend))
+
+    def next_of(self, ready: list[Target]) -> Target:
+        """The one whose turn it is."""
         self._turn += 1
         return ready[self._turn % len(ready)]
+
+    async def serving(self, backend: Backend) -> list[Target]:
+        """The ready containers that have begun; one that still begins takes no connection yet.
+
+        Raises GatewayError.
+        """
+        while True:
+            found = targets(self._store, backend)
+            begun = [one for one in found if self._has_begun(one)]
+            if begun:
+                return begun
+            await asyncio.sleep(_BEGIN_SECONDS)
+
+    def _has_begun(self, target: Target) -> bool:
+        key = (target.pod["metadata"]["namespace"], target.name)
+        return self._begun.get(key) == _container_id(target.pod, target.container)
 
     async def _in_container(self, target: Target, request: web.Request, body: bytes) -> Answer:
         env = self._kubelet.environment(target.pod, target.container)
@@ -314,8 +332,9 @@ class Application(System):
             await self._wake.wait()
             self._wake.clear()
             changed, self._changed = self._changed, set()
-            for namespace, name in changed:
-                await self._follow(namespace, name)
+            async with asyncio.TaskGroup() as together:
+                for namespace, name in changed:
+                    together.create_task(self._follow(namespace, name))
 
     async def _follow(self, namespace: str, name: str) -> None:
         pod = self._store.find("pods", name, namespace)
@@ -329,9 +348,14 @@ class Application(System):
         if pod is None or env is None:
             return
         identity = _container_id(pod, container)
-        if self._begun.get((namespace, name)) != identity:
-            self._begun[namespace, name] = identity
+        if self._begun.get((namespace, name)) == identity:
+            return
+        try:
             await self.container_started(pod, env)
+        except Exception:  # noqa: BLE001 - the seam: one odd pod must not keep all others waiting
+            _LOG.exception("%s/%s could not begin", namespace, name)
+        if self._kubelet.environment(pod, container) is env:  # it did not end meanwhile
+            self._begun[namespace, name] = identity
 
     async def _close_pools_of_the_gone(self) -> None:
         alive = {
@@ -341,39 +365,6 @@ class Application(System):
         }
         for key in [key for key in self._pools if key not in alive]:
             await self._pools.pop(key).close()
-
-    # a quiet hour
-
-    async def _make_traffic(self) -> None:
-        import aiohttp
-
-        limit = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=limit) as session:
-            number, sent = 0, set[asyncio.Task[bytes]]()
-            while True:
-                rate, path = self._traffic
-                await asyncio.sleep(1 / rate if rate else 1.0)
-                if not rate or len(sent) > 2 * _MOST_RATE:
-                    continue
-                number += 1
-                wanted = ("GET", path, {}, None) if path else self.usual_request(number)
-                task = asyncio.create_task(self.ask(session, *wanted))
-                sent.add(task)
-                task.add_done_callback(sent.discard)
-
-    async def ask(
-        self, session: Any, method: str, path: str, headers: dict[str, str], body: Any
-    ) -> bytes:
-        """Send one request of a quiet hour; the answer's body, empty where none came."""
-        import aiohttp
-
-        try:
-            async with session.request(method, self.url + path, headers=headers, json=body) as got:
-                found: bytes = await got.read()
-                return found
-        except (aiohttp.ClientError, TimeoutError) as error:
-            _LOG.debug("%s %s: %s", method, path, error)
-            return b""
 
 
 def _container_id(pod: Object, container: str) -> str:

@@ -36,6 +36,7 @@ FEATURES = "/get-online-features"
 BUCKET, KEY = "mlops-platform-production-features", "registry.db"
 REGISTRY_STATES = ("missing", "unreadable", "view_missing", "never_materialized")
 _EPOCH = "1970-01-01T00:00:00Z"
+_CONFIG_FRAMES = ((f"{PACKAGES}feast/repo_config.py", 590, "load_repo_config"),)
 _REGISTRY_FRAMES = (
     (f"{PACKAGES}feast/infra/registry/registry.py", 1536, "_get_registry_proto"),
     (f"{PACKAGES}feast/infra/registry/s3.py", 52, "get_registry_proto"),
@@ -146,10 +147,16 @@ class FeatureServer(Application):
 
     async def container_started(self, pod: Object, env: Mapping[str, str]) -> None:
         """Read the configuration and the registry, as the server does before it serves."""
+        import yaml
+
         uid = pod["metadata"]["uid"]
-        self._known[uid] = _Known(settings_of(self._store, pod, env))
         try:
+            self._known[uid] = _Known(settings_of(self._store, pod, env))
             await self._registry(uid)
+        except (yaml.YAMLError, ValueError) as error:
+            name = f"{type(error).__module__}.{type(error).__name__}"
+            lines = Raised(name, str(error), _CONFIG_FRAMES).traceback
+            self._kubelet.end(pod, self.container_of(pod), 1, lines, "Error")
         except Raised as error:
             if error.name == "FileNotFoundError":
                 await asyncio.to_thread(self._create_empty, self._known[uid].settings)
@@ -298,7 +305,7 @@ class FeatureServer(Application):
 def settings_of(store: Store, pod: Object, env: Mapping[str, str]) -> Settings:
     """What the feature_store.yaml says that is mounted in a pod; defaults where none is.
 
-    It is YAML of the engineer's making: what cannot be read counts as absent.
+    Raises yaml.YAMLError and ValueError for what Feast could not read either.
     """
     import yaml
 

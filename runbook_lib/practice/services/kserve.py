@@ -27,7 +27,6 @@ from runbook_lib.practice.services.routing import (
     GatewayError,
     Target,
     listener,
-    targets,
 )
 from runbook_lib.practice.services.rules import Raised
 
@@ -141,9 +140,7 @@ class ModelServers(Application):
         found = self.service_of(request)
         if is_knative(found):
             return await self._of_revision(self._revision(found))
-        ready = targets(self._store, backend)
-        self._turn += 1
-        return ready[self._turn % len(ready)]
+        return self.next_of(await self.serving(backend))
 
     def _revision(self, service: Object) -> str:
         """One revision, as the traffic is split. Raises GatewayError where there is none."""

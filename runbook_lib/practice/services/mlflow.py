@@ -106,12 +106,17 @@ class Mlflow(Application):
         """Look at the database as the server does before it serves; end where that fails."""
         import psycopg
 
-        pool = _pool(env, Limits(1, 0))
+        try:
+            pool = _pool(env, Limits(1, 0))
+        except ValueError as error:
+            lines: tuple[str, ...] = _start_failed(f"sqlalchemy.exc.ArgumentError: {error}")
+            self._kubelet.end(pod, self.container_of(pod), 1, lines, "Error")
+            return
         try:
             async with pool.connection() as connection:
                 found = await tables.schema_version(connection)
         except psycopg.OperationalError as error:
-            lines: tuple[str, ...] = _start_failed(_sqlalchemy(error))
+            lines = _start_failed(f"sqlalchemy.exc.OperationalError: {_sqlalchemy(error)}")
         except psycopg.errors.UndefinedTable:
             lines = _start_failed(_out_of_date("None", self._expected_schema))
         else:
@@ -374,13 +379,12 @@ def _out_of_date(found: str, expected: str) -> str:
 
 
 def _start_failed(text: str) -> tuple[str, ...]:
-    last = text if text.startswith("mlflow.") else f"sqlalchemy.exc.OperationalError: {text}"
     return (
         "ERROR mlflow.cli: Error initializing backend store",
-        f"ERROR mlflow.cli: {last.partition(': ')[2].splitlines()[0]}",
+        f"ERROR mlflow.cli: {text.partition(': ')[2].splitlines()[0]}",
         "Traceback (most recent call last):",
         f'  File "{_MLFLOW}cli/__init__.py", line 560, in server',
         f'  File "{_MLFLOW}server/handlers.py", line 430, in initialize_backend_stores',
         f'  File "{_MLFLOW}store/tracking/sqlalchemy_store.py", line 268, in __init__',
-        *last.splitlines(),
+        *text.splitlines(),
     )

@@ -104,13 +104,9 @@ class PlatformApi(Application):
         path = (MODELS, EXPERIMENTS)[number % 2]
         return "GET", path, {"Authorization": f"Bearer {self._token}"}, None
 
-    async def ask(
-        self, session: Any, method: str, path: str, headers: dict[str, str], body: Any
-    ) -> bytes:
-        got = await super().ask(session, method, path, headers, body)
-        if path == LOGIN and got.startswith(b'{"access_token"'):
-            self._token = json.loads(got)["access_token"]
-        return got
+    def saw(self, path: str, body: bytes) -> None:
+        if path == LOGIN and body.startswith(b'{"access_token"'):
+            self._token = json.loads(body)["access_token"]
 
     # requests
 
