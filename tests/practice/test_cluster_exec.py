@@ -101,6 +101,19 @@ def test_names(practice: Any, pods: tuple[str, str]) -> None:
     assert "Resolving timed out" in run(practice, client, "curl", "-m", "2", "http://web")[2]
 
 
+def test_a_name_server_that_knows_another_zone(practice: Any, pods: tuple[str, str]) -> None:
+    client, _ = pods
+    corefile = {
+        "Corefile": ".:53 {\n  kubernetes cluster.remote\n  forward . /etc/resolv.conf\n}\n"
+    }
+    path = "/api/v1/namespaces/kube-system/configmaps"
+    put(practice, path, {"metadata": {"name": "coredns"}, "data": corefile})
+    assert "NXDOMAIN" in run(practice, client, "nslookup", "web")[1]
+    assert run(practice, client, "curl", "-sS", "http://web")[0] == 6
+    practice.raw("DELETE", f"{path}/coredns")
+    assert run(practice, client, "nslookup", "web")[0] == 0
+
+
 def test_a_connection_that_works(practice: Any, pods: tuple[str, str]) -> None:
     client, web = pods
     code, _, err = run(practice, client, "nc", "-zv", "-w", "3", "web", "80")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from runbook_lib.practice.cluster.program import PROGRAM, programs
+
 DEPLOYMENTS = "/apis/apps/v1/namespaces/shop/deployments"
 MERGE = "application/merge-patch+json"
 JWT = {"name": "JWT_SECRET", "valueFrom": {"secretKeyRef": {"name": "jwt", "key": "jwt-secret"}}}
@@ -310,6 +312,24 @@ def test_a_program_that_cannot_be_read_is_reported(practice: Any) -> None:
     practice.deploy("api", {"crashes": True})
     event = practice.until(lambda: practice.events("api-").get("PracticeProgramInvalid"), "event")
     assert "unknown crashes" in event["message"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        {"exit_code": "1"},
+        {"oom": 1},
+        {"log": "a line"},
+        {"started_ago": "long"},
+        {"usage": {"cpu": "much"}},
+        {"needs_host": ["database"]},
+        {"answers": {"/": "fine"}},
+        {"run_seconds": True},
+    ],
+)
+def test_a_program_of_the_wrong_form_is_refused(program: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(program)) + "|is no"):
+        programs({PROGRAM: json.dumps({"app": program})})
 
 
 # nodes

@@ -47,6 +47,7 @@ class NodeGroups:
         self._scan = max(0.5, _SCAN * time_scale)
         self._provisioning = _PROVISIONING * time_scale
         self._due = 0.0
+        self._of = ""  # uid of the Deployment whose memory this is
         self._coming: list[float] = []  # when the nodes that were asked for arrive
         self._told: dict[str, str] = {}  # uid of a pod to what was said of it
         self._changed: dict[str, tuple[str, float]] = {}  # activity to its value and since when
@@ -58,6 +59,10 @@ class NodeGroups:
         if now < self._due:
             return self._due
         self._due = now + self._scan
+        if self._of != (uid := self._deployment()["metadata"]["uid"]):  # another one: knows nothing
+            self._of = uid
+            for memory in (self._coming, self._told, self._changed):
+                memory.clear()
         group = self._group()
         for _ in [at for at in self._coming if at <= now]:
             self._join(now)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from runbook_lib.practice.cluster.quantities import quantity, span
 
 PROGRAM = "practice.runbook/program"
 
@@ -65,5 +68,36 @@ def programs(annotations: Mapping[str, str] | None) -> dict[str, Program]:
         if unknown := set(behaviour) - known:
             raise ValueError(f"{PROGRAM}: {container}: unknown {', '.join(sorted(unknown))}")
         listed: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in behaviour.items()}
-        found[container] = Program(**listed)
+        try:
+            found[container] = _checked(Program(**listed))
+        except ValueError as problem:
+            raise ValueError(f"{PROGRAM}: {container}: {problem}") from None
     return found
+
+
+def _checked(program: Program) -> Program:
+    """The program, whose values are of the types and forms that its fields say; else ValueError."""
+    plain = Program()
+    for one in fields(Program):
+        value, like = getattr(program, one.name), getattr(plain, one.name)
+        taken = _TAKEN.get(one.name) or {float: (int, float), dict: dict}.get(
+            type(like), type(like)
+        )
+        if not isinstance(value, taken) or (isinstance(value, bool) and not isinstance(like, bool)):
+            raise ValueError(f"{one.name} cannot be {value!r}")
+    for text in (program.started_ago, program.memory_fills_in):
+        if text:
+            span(text)
+    for amount in program.usage.values():
+        quantity(amount)
+    for host in program.needs_host:
+        if not re.fullmatch(r".+:\d+", host):
+            raise ValueError(f"needs_host takes host:port, not {host!r}")
+    for answer in program.answers.values():
+        if not re.match(r"\d{3}( |$)", answer):
+            raise ValueError(f'answers takes "200 body", not {answer!r}')
+    return program
+
+
+# What may be none.
+_TAKEN: dict[str, Any] = {"exit_code": (int, type(None)), "listens": (tuple, type(None))}
