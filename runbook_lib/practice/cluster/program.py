@@ -80,7 +80,7 @@ def _checked(program: Program) -> Program:
     plain = Program()
     for one in fields(Program):
         value, like = getattr(program, one.name), getattr(plain, one.name)
-        taken = _TAKEN.get(one.name) or {float: (int, float), dict: dict}.get(
+        taken: Any = _TAKEN.get(one.name) or {float: (int, float), dict: dict}.get(
             type(like), type(like)
         )
         if not isinstance(value, taken) or (isinstance(value, bool) and not isinstance(like, bool)):
