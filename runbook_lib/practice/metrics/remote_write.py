@@ -34,16 +34,21 @@ def _field(number: int, content: bytes) -> bytes:
     return _number(number << 3 | 2) + _number(len(content)) + content
 
 
-def _timeseries(series: Series) -> bytes:
+def _timeseries(series: Series, around: dict[int, tuple[bytes, bytes]]) -> bytes:
+    """`around` keeps what stands around the value of a sample; most series share their times."""
     labels = b"".join(
         _field(1, _field(1, name.encode()) + _field(2, value.encode()))
         for name, value in sorted(series.labels.items())
     )
-    samples = b"".join(
-        _field(2, b"\x09" + struct.pack("<d", value) + b"\x10" + _number(time))
-        for time, value in zip(series.times, series.values, strict=True)
-    )
-    return labels + samples
+    values = struct.pack(f"<{len(series.values)}d", *series.values)
+    samples = []
+    for index, time in enumerate(series.times):
+        if time not in around:
+            after = b"\x10" + _number(time)
+            around[time] = b"\x12" + _number(9 + len(after)) + b"\x09", after
+        before, after = around[time]
+        samples.append(before + values[8 * index : 8 * index + 8] + after)
+    return labels + b"".join(samples)
 
 
 def _snappy(content: bytes) -> bytes:
@@ -57,4 +62,5 @@ def _snappy(content: bytes) -> bytes:
 
 def body(series: Iterable[Series]) -> bytes:
     """A WriteRequest. The samples of each series must rise in time."""
-    return _snappy(b"".join(_field(1, _timeseries(one)) for one in series))
+    around: dict[int, tuple[bytes, bytes]] = {}
+    return _snappy(b"".join(_field(1, _timeseries(one, around)) for one in series))
