@@ -96,7 +96,17 @@ def test_it_is_a_real_one_that_scrapes_the_targets_and_has_their_past(running: R
     assert {"job": "settable", "instance": "settable:80"} in labels
     running.target.values = None
     _wait(lambda: running.values('up{job="settable"}') == {"": 0.0}, "down")
-    assert running.values("depth") == {}
+    _wait(lambda: running.values("depth") == {}, "no stale health")
+
+
+def test_a_system_that_breaks_before_the_first_scrape_is_no_stale_health(running: Running) -> None:
+    running.target.values = {**UP, "depth": [({"zone": "a"}, 7.0)]}
+    _wait(lambda: running.values("depth") == {"a": 7.0}, "scraped")
+    # Started anew, it knows the series from its past, and has found no target yet.
+    running.hosted.do("alert", name="Slow", severity="info", summary="x")
+    running.target.values = None
+    assert running.get("targets")["activeTargets"] == []
+    _wait(lambda: running.values("depth") == {}, "no stale health")
 
 
 def test_what_always_fires_has_fired_for_days(running: Running) -> None:

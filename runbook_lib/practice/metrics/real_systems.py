@@ -8,10 +8,12 @@ from the store; alerts keep their age by ALERTS_FOR_STATE, from which Prometheus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 CHOICE = "RUNBOOK_PRACTICE_PROMETHEUS"
 _RULES_INTERVAL, _SOON = "2s", "300ms"
 _SEEN_SECONDS = 15.0
+_FIRST_SCRAPE_MS = 15_000  # by then every target was found and scraped
 _RECENT = 40  # samples that are all written
 _AGE_SLACK = 2.0  # seconds; Prometheus keeps whole ones
 
@@ -172,6 +175,8 @@ class RealPrometheus(Prometheus):
         self._exposition = Exposition(self.store, self.scraper)
         self._told = alertmanager
         self._changing = asyncio.Lock()
+        self._filled = 0  # when its past was written (milliseconds)
+        self.scraper.after = self._tell_ended
 
     async def start(self) -> None:
         if self.running:
@@ -227,23 +232,39 @@ class RealPrometheus(Prometheus):
     def _fill(self, ages: dict[Key, float]) -> None:
         """Write the store's past, and the ages of the alerts."""
         now = milliseconds(time.time())
-        past = [
+        past = (
             _thinned(one)
-            for one in self.store.select([], now - RETENTION_MS, now)
+            for one in self.store.each(now - RETENTION_MS, now)
             if one.labels[NAME] != FOR_STATE
-        ]
-        past += [
+        )
+        states = (
             Series({**dict(key), NAME: FOR_STATE}, [now], [active_at])
             for key, active_at in ages.items()
-        ]
-        answer = httpx.post(
+        )
+        answer = self._post(chain(past, states))
+        if answer.status_code != 204:
+            raise real.RealError(f"Prometheus does not take the past: {answer.text}")
+        self._filled = now
+
+    def _post(self, series: Iterable[Series]) -> httpx.Response:
+        """Write samples. Prometheus takes a series' only in their order."""
+        return httpx.post(
             f"{self._program.url}/api/v1/write",
-            content=remote_write.body(past),
+            content=remote_write.body(series),
             headers=remote_write.HEADERS,
             timeout=30.0,
         )
-        if answer.status_code != 204:
-            raise real.RealError(f"Prometheus does not take the past: {answer.text}")
+
+    async def _tell_ended(self) -> None:
+        """What ended before Prometheus scraped it for the first time, it cannot know as ended."""
+        if self._changing.locked() or not self.running:
+            return  # it is being filled, after which there is nothing newer to write
+        fresh = milliseconds(time.time()) - self._filled < _FIRST_SCRAPE_MS
+        if fresh and (ended := self.store.ended(self._filled)):
+            async with self._changing:
+                # One that it has marked by itself meanwhile is refused, which is as well.
+                with contextlib.suppress(httpx.TransportError):
+                    await asyncio.to_thread(self._post, ended)
 
     def _seen(self, ages: dict[Key, float]) -> bool:
         """Whether all that must fire does, since when it should."""

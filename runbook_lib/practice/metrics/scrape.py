@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -51,6 +51,7 @@ class Scraper:
         self.targets = list(targets)
         self.interval = interval
         self._store = store
+        self.after: Callable[[], Awaitable[None]] | None = None  # what follows every scrape
         self._task: asyncio.Task[None] | None = None
         self._threads: ThreadPoolExecutor | None = None
 
@@ -84,6 +85,8 @@ class Scraper:
     async def scrape(self) -> None:
         """Every target once, now."""
         await asyncio.gather(*(self._scrape(target) for target in self.targets))
+        if self.after is not None:
+            await self.after()
 
     async def _scrape(self, target: Target) -> None:
         began = time.time()

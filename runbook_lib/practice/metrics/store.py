@@ -201,6 +201,26 @@ class SeriesStore:
             ]
         return [series for series in found if series.times]
 
+    def each(self, begin: int, end: int) -> Iterator[Series]:
+        """All series with samples in the span, one at a time: together they are large."""
+        with self._lock:
+            known: list[_Scraped | _Put] = [*self._candidates([])]
+        for series in known:
+            with self._lock:
+                found = series.between(begin, end)
+            if found.times:
+                yield found
+
+    def ended(self, since: int) -> list[Series]:
+        """The markers of the series that have ended since a moment (milliseconds)."""
+        with self._lock:
+            newest = [(series.labels, *series.newest) for series in self._series.values()]
+        return [
+            Series(labels, [at], [value])
+            for labels, at, value in newest
+            if at >= since and is_stale(value)
+        ]
+
     def _candidates(self, matches: list[Match]) -> Iterator[_Scraped | _Put]:
         """What is worth testing: the series of the name, where one is asked for."""
         name = next((one.equal for one in matches if one.label == NAME and one.equal), None)
