@@ -34,12 +34,20 @@ class KubernetesSystem(System):
             await self.api.stop()
 
     async def heal(self) -> None:
-        """No fault, and the healthy platform's objects and no others."""
+        """No fault, no added user, and the healthy platform's objects and no others."""
         self.api.set_fault(None)
+        self.api.forget_users()
         self.api.restore(self._contents())
 
     def verbs(self) -> Mapping[str, Callable[..., Any]]:
-        return {"fault": self.fault}
+        return {"fault": self.fault, "user": self.user}
+
+    def secrets(self) -> list[str]:
+        return self.api.tokens
+
+    async def user(self, name: str, groups: list[str] | None = None) -> str:
+        """Take a new bearer token, which is returned, for a user of these groups."""
+        return self.api.add_user(name, groups or ())
 
     async def fault(
         self,

@@ -53,6 +53,7 @@ def test_refusals_and_impersonation_are_seen(practice: Any) -> None:
     forbidden, unknown = asked(practice, agent)
     assert forbidden["impersonatedUser"]["username"] == "bob"
     assert forbidden["responseStatus"]["code"] == 403
+    assert forbidden["annotations"] == {"authorization.k8s.io/decision": "forbid"}
     assert (unknown["user"], unknown["responseStatus"]["code"]) == ({}, 401)
 
 

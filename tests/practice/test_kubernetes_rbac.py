@@ -139,6 +139,17 @@ def test_subresources(jane: Jane, resources: str, method: str, subresource: str,
     assert jane.ask(method, path)[0] == (404 if verb else 403)
 
 
+def test_apply_creates_only_with_the_right_to_create(jane: Jane) -> None:
+    path = f"{SHOP}/configmaps/{jane.name}?fieldManager=me"
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": jane.name}}
+    head = {"Content-Type": "application/apply-patch+yaml"}
+    jane.grant(rule("patch", "configmaps"))
+    code, status = jane.ask("PATCH", path, body, **head)
+    assert code == 403 and 'cannot create resource "configmaps"' in status["message"]
+    jane.grant(rule("create", "configmaps"))
+    assert jane.ask("PATCH", path, body, **head)[0] == 201
+
+
 def test_other_addresses(jane: Jane) -> None:
     jane.grant({"verbs": ["get"], "nonResourceURLs": ["/logs", "/debug/*"]}, namespace="")
     assert [jane.ask("GET", path)[0] for path in ("/logs", "/debug/x", "/logs/x")] == [

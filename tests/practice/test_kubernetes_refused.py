@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.practice.documented import DOCS
+from runbook_lib.practice.kubernetes_system import KubernetesSystem
+from tests.practice.documented import DOCS, documented, offered
 
 DOCUMENT = (DOCS / "practice-kubernetes.md").read_text()
 ROW = re.compile(r"^\| `(\S+) (\S+)` \| (?:`(.+)`)? ?\| (\d+) \| `(.+)` \|$", re.MULTILINE)
@@ -20,6 +21,11 @@ def test_every_row_is_read() -> None:
     section = DOCUMENT.split("## What is refused")[1].split("\n## ")[0]
     listed = [line for line in section.splitlines() if line.startswith("| `")]
     assert len(listed) == len(ROWS) > 25
+
+
+def test_every_verb_is_documented(practice: Any) -> None:
+    system = KubernetesSystem(practice.api, list)
+    assert documented("practice-kubernetes.md") == offered(system.verbs())
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,11 @@ class Call:
             name=self.name or (selected[1] if selected else ""),
         )
 
+    @property
+    def creates_by_apply(self) -> bool:
+        """Whether the object, where there is none, comes to be by server-side apply."""
+        return self.method == "PATCH" and "apply-patch" in self.content_type
+
     def flag(self, name: str) -> bool:
         return self.query.get(name, "") in _TRUE
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -111,6 +112,12 @@ class Server:
             record["impersonatedUser"] = acting.document()
         return acting
 
+    def _allow(self, user: User, attempt: Attempt, record: Object) -> None:
+        """Note the authorizer's decision; 403 where it is a refusal."""
+        record["annotations"] = {"authorization.k8s.io/decision": "forbid"}
+        self._authorizer.require(user, attempt)
+        record["annotations"]["authorization.k8s.io/decision"] = "allow"
+
     async def _answer(self, request: web.Request, record: Object) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
         if parts and parts[0] in _HEALTH and len(parts) == 1:  # open to anyone, as by default
@@ -121,10 +128,9 @@ class Server:
         if (parts[:1] == ["api"] and len(parts) > 2) or (parts[:1] == ["apis"] and len(parts) > 3):
             call = await self._call(request, parts, user)
             note_call(record, call)
-            self._authorizer.require(user, call.attempt)
+            self._allow(user, call.attempt, record)
             return await self._resource(call, request)
-        attempt = Attempt(verb=request.method.lower(), path=request.path)
-        self._authorizer.require(user, attempt)
+        self._allow(user, Attempt(request.method.lower(), path=request.path), record)
         document = self._document(request, parts)
         if document is None:
             raise no_such_path()
@@ -209,6 +215,8 @@ class Server:
             return await reads.watch(call, store, request)
         if call.method == "GET":
             return reads.item(call, store) if call.name else reads.listing(call, store)
+        if call.creates_by_apply and (call.namespace, call.name) not in store.table(kind):
+            self._authorizer.require(call.user, replace(call.attempt, verb="create"))
         if call.method != "DELETE" and is_validated(kind):
             await asyncio.to_thread(writes.warm_up)
         body, code = writes.answer(call, store, self._collector)
