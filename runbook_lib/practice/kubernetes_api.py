@@ -38,6 +38,7 @@ _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _SETTLE_SECONDS = 0.01  # several writes in a row are looked at together
 _IDLE_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
+_HEAD_BYTES = 2**20  # of a request, as Go's server takes it
 
 
 class KubernetesApi:
@@ -88,7 +89,13 @@ class KubernetesApi:
         self._store.closed = False
         self._tls = self._tls or await asyncio.to_thread(self._make_certificates)
         app = application(self._server)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=0.2,
+            max_line_size=_HEAD_BYTES,  # commands and selectors are sent in it
+            max_field_size=_HEAD_BYTES,
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls)
         await site.start()

@@ -73,6 +73,7 @@ def test_the_official_client_reads_what_a_command_wrote(practice: Any, pod: str)
     assert run(practice, pod, "echo", "a", "b") == ("a b\n", "", 0)
     assert run(practice, pod, "where", container="side") == ("side", "said", 0)
     assert run(practice, pod, "fail") == ("out\n", "err\n", 3)
+    assert len(run(practice, pod, "echo", "x" * 100_000)[0]) == 100_001
 
 
 def test_the_official_client_writes_to_a_command(practice: Any, pod: str) -> None:
