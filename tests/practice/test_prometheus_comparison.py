@@ -265,8 +265,7 @@ def _incident(step: int) -> Iterator[Sample]:
     for name, labels in (
         ("http_request_duration_seconds_bucket", {"app": "platform-api"}),
         ("http_request_duration_seconds_bucket", {"app": "feast-feature-server"}),
-        ("request_predict_seconds_bucket", {"model_name": "churn-model"}),
-        ("revision_app_request_latencies_bucket", {"revision_name": "recommender-00002"}),
+        ("http_request_duration_seconds_bucket", {"app": "churn-model", "namespace": "models"}),
     ):
         for bound, share in (("0.1", 1), ("0.5", 2), ("2.5", 5), ("500", 6), ("+Inf", 6)):
             yield Sample(name, {**labels, "le": bound}, step * share)

@@ -11,7 +11,7 @@ from runbook_lib.practice.kubernetes.store import Store
 from runbook_lib.practice.metrics.collectors.databases import PostgresExporter, RedisExporter
 from runbook_lib.practice.metrics.collectors.kubernetes import KubeState
 from runbook_lib.practice.metrics.collectors.nodes import Cadvisor, NodeExporter
-from runbook_lib.practice.metrics.samples import Sample
+from runbook_lib.practice.metrics.samples import Collector, Sample
 from runbook_lib.practice.metrics.scrape import Target
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ REDIS = "feast-redis-master:6379"
 
 @dataclass(frozen=True)
 class Application:
-    """A collector of an application that counts its own requests."""
+    """A collector of what counts requests but is no collector itself."""
 
     job: str
     counted: Callable[[], Iterable[Sample]]
@@ -41,7 +41,7 @@ def targets(
     kubelet: Kubelet,
     postgres: Callable[[], psycopg.Connection],
     redis: Callable[[], redis.Redis],
-    applications: Mapping[str, Application],
+    applications: Mapping[str, Collector],
 ) -> list[Target]:
     """All targets. `applications` are by their instance, such as `mlflow:5000`.
 
