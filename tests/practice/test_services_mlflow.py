@@ -224,6 +224,9 @@ def test_host_header(mlflow: Client) -> None:
     answer = mlflow.ask("POST", "experiments/search", {"max_results": 1}, headers=headers)
     assert (answer.status_code, answer.text.partition(" -")[0]) == (403, "Invalid Host header")
     assert mlflow.ask("GET", "/health", headers=headers).status_code == 200
+    forwarded = {"Host": mlflow.server.url.partition("://")[2]}
+    answer = mlflow.ask("POST", "experiments/search", {"max_results": 1}, headers=forwarded)
+    assert answer.status_code == 200
     outside = {"Host": HOST}
     answer = mlflow.ask("POST", "experiments/search", {"max_results": 1}, headers=outside)
     assert answer.status_code == 200

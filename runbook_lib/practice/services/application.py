@@ -253,7 +253,7 @@ class Application(System):
             request.method,
             request.path,
             request.query,
-            request.headers,
+            self._seen_headers(request),
             body,
             target,
             env,
@@ -267,6 +267,13 @@ class Application(System):
             given = self.failed(error)
         log(self.access_line(call, request.path_qs, given.status))
         return given
+
+    def _seen_headers(self, request: web.Request) -> Mapping[str, str]:
+        """The headers as the container sees them: our own address stands for a port-forward."""
+        headers = request.headers.copy()
+        if headers.get("Host") == f"127.0.0.1:{self._front.port}":
+            headers["Host"] = f"localhost:{self.backend.port}"
+        return headers
 
     async def _obey(self, call: Call) -> Answer | None:
         """What the rules make of a request; None where it goes on to the application."""

@@ -24,6 +24,7 @@ ALWAYS_FIRING = (
         "summary": "Info-level alert inhibition.",
     },
 )
+_MOST_BYTES = 64 * 2**20  # of a request: models are uploaded through MLflow
 ALWAYS_AGE_SECONDS = 6 * 24 * 3600.0
 
 
@@ -60,7 +61,7 @@ class Server(ABC):
 
         if self._runner:
             return
-        application = web.Application()
+        application = web.Application(client_max_size=_MOST_BYTES)
         application.add_routes(self.routes())
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
