@@ -8,6 +8,7 @@ them. Nodes themselves are in `nodes`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -49,8 +50,8 @@ class Kubelet:
 
     def _notice(self, change: Change) -> None:
         if change.kind.table == ("", "pods"):
-            if change.type == "DELETED":
-                self._addresses.pop(dig(change.obj, "status.podIP", ""), None)
+            if change.type == "DELETED" and (known := self._pods.get(key_of(change.obj))):
+                self._addresses.pop(known.ip, None)
             self._dirty[key_of(change.obj)] = None
         elif change.kind.table == ("", "nodes"):  # a kubelet may have come back
             self._dirty |= dict.fromkeys(self._pods)
@@ -251,9 +252,9 @@ class Kubelet:
         uid = pod["metadata"]["uid"]
         number = int(hashlib.sha256(uid.encode()).hexdigest()[:8], 16)
         prefix = node.rsplit(".", 1)[0]
-        candidates = [f"{prefix}.{(number + step_) % 200 + 50}" for step_ in range(200)]
+        own = (f"{prefix}.{(number + i) % 200 + 50}" for i in range(200))
         more = (f"10.1.{(number + i) // 250 % 250}.{(number + i) % 250 + 1}" for i in range(60_000))
-        ip = next(c for c in (*candidates, *more) if c not in self._addresses)
+        ip = next(one for one in itertools.chain(own, more) if one not in self._addresses)
         self._addresses[ip] = uid
         return ip
 
