@@ -207,6 +207,15 @@ def test_nobody_cares_for_an_unknown_class(practice: Any, balancer: None) -> Non
     assert not address(practice)
 
 
+def test_what_one_controller_cannot_read_does_not_stop_the_others(
+    practice: Any, balancer: None
+) -> None:
+    ingress(practice, **{"alb.ingress.kubernetes.io/listen-ports": "[{"})
+    practice.deploy("web")
+    practice.until_ready("web")
+    assert not address(practice)
+
+
 # node groups
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from functools import partial
+
 from runbook_lib.practice.cluster.autoscaling import Autoscalers
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.evictions import Evictions
@@ -19,6 +23,10 @@ from runbook_lib.practice.cluster.spaces import Spaces
 from runbook_lib.practice.cluster.volumes import Volumes
 from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
 from runbook_lib.practice.kubernetes.store import Store
+
+_LOG = logging.getLogger(__name__)
+_RETRY_SECONDS = 1.0
+Work = Callable[[], float | None]  # the Unix time when it wants to work again
 
 
 class Controllers:
@@ -52,23 +60,28 @@ class Controllers:
 
         `changed`: whether any object changed since the last time.
         """
-        times = [self._jobs.sync(now)]
+        works: list[Work] = [partial(self._jobs.sync, now)]
         if changed:
-            self._spaces.sync()
-            self._models.sync(now)
-            for controller in self._workloads:
-                controller.sync(now)
-            self._scheduler.sync(now)
-            self._volumes.sync()
-        times += [self._nodes.sync(now), self.kubelet.sync(now), self._autoscalers.sync(now)]
+            works += [self._spaces.sync, partial(self._models.sync, now)]
+            works += [partial(controller.sync, now) for controller in self._workloads]
+            works += [partial(self._scheduler.sync, now), self._volumes.sync]
+        works += [partial(one.sync, now) for one in (self._nodes, self.kubelet, self._autoscalers)]
         if changed:
-            self._evictions.sync(now)
-            self._services.sync()
-            self._load_balancers.sync()
-        times.append(self._groups.sync(now))
-        self._recorder.flush(now)
+            works.append(partial(self._evictions.sync, now))
+            works += [self._services.sync, self._load_balancers.sync]
+        works += [partial(self._groups.sync, now), partial(self._recorder.flush, now)]
+        times = [_done(work, now) for work in works]
         return min((at for at in times if at is not None), default=None)
 
     def prune(self, now: float) -> None:
         """Forget old events, as the API server does."""
         self._recorder.prune(now)
+
+
+def _done(work: Work, now: float) -> float | None:
+    """What one of them says; it is asked again soon where it failed."""
+    try:
+        return work()
+    except Exception:  # noqa: BLE001 - the seam: one bad object must not end the others' work
+        _LOG.exception("a controller of the practice cluster failed")
+        return now + _RETRY_SECONDS
