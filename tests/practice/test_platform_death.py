@@ -37,12 +37,7 @@ class Traces:
     def __init__(self, host: int, state: Path) -> None:
         self.host = psutil.Process(host)
         self.processes = [self.host, *self.host.children(recursive=True)]
-        self.ports = {
-            connection.laddr.port
-            for process in self.processes
-            for connection in process.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
+        self.ports = {port for process in self.processes for port in _listening(process)}
         self.folders = {state, (state / "postgres").resolve()}
 
     def left(self) -> list[object]:
@@ -54,6 +49,14 @@ class Traces:
         with contextlib.suppress(TimeoutError):
             until(lambda: not self.left(), GONE_SECONDS, "platform gone")
         assert not self.left()
+
+
+def _listening(process: psutil.Process) -> set[int]:
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.NoSuchProcess:  # a session of the database that has ended meanwhile
+        return set()
+    return {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def _is_zombie(process: psutil.Process) -> bool:

@@ -38,29 +38,35 @@ MOMENTS = [
 
 
 @pytest.fixture
-def left() -> Iterator[Callable[[], list[psutil.Process]]]:
+def left() -> Iterator[Callable[[], list[str]]]:
     """What lives of all that was started below this process: orphans come back to it."""
     prctl = ctypes.CDLL(None).prctl
     me = psutil.Process()
-    before = set(me.children(recursive=True))
+    before = {one.pid for one in me.children(recursive=True)}
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def alive() -> list[psutil.Process]:
         found = []
-        for one in set(me.children(recursive=True)) - before:
-            try:
-                if one.status() == psutil.STATUS_ZOMBIE:
-                    if one.ppid() == me.pid:
-                        os.waitpid(one.pid, os.WNOHANG)
-                else:
+        for one in me.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, ChildProcessError):
+                if one.pid in before:
+                    continue
+                if one.status() != psutil.STATUS_ZOMBIE:
                     found.append(one)
-            except (psutil.NoSuchProcess, ChildProcessError):
-                continue
+                elif one.ppid() == me.pid:
+                    os.waitpid(one.pid, os.WNOHANG)
         return found
 
-    yield alive
+    def told() -> list[str]:
+        said = []
+        for one in alive():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                said.append(f"{one.pid} of {one.ppid()}: {' '.join(one.cmdline())}")
+        return said
+
+    yield told
     for one in alive():
-        one.kill()
+        kill(one.pid)
     prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
@@ -89,7 +95,7 @@ def kill(pid: int | None) -> None:
 @pytest.mark.parametrize(("command", "victim", "number"), MOMENTS)
 def test_kill_9_leaves_nothing_running(
     tmp_path: Path,
-    left: Callable[[], list[psutil.Process]],
+    left: Callable[[], list[str]],
     command: str,
     victim: str,
     number: int,
@@ -111,7 +117,9 @@ def test_kill_9_leaves_nothing_running(
     if victim == "command":
         # Killed while it started, its platform goes too; later, that one lives on until `down`.
         assert practice("down", "--state", str(state)).wait() in (0, 3)
-    until(lambda: not left(), GONE_SECONDS, f"end of {left()} after {moment:.2f} s of {command}")
+    with contextlib.suppress(TimeoutError):
+        until(lambda: not left(), GONE_SECONDS, "nothing left")
+    assert not left(), f"killed {moment:.2f} s after {command}"
     assert practice("down", "--state", str(state)).wait() == 0
     assert not [name for name in LEFTOVERS if (state / name).exists()]
     assert not home.exists()
