@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from runbook_lib.practice.platform import Platform
+
+# Where a Prometheus is installed, only the tests marked `real` start it.
+os.environ.setdefault("RUNBOOK_PRACTICE_PROMETHEUS", "builtin")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import functools
 import json
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes.store import Change, Object
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.kubernetes_system import KubernetesSystem
+from runbook_lib.practice.metrics import real_systems as monitoring
 from runbook_lib.practice.metrics.scrape import Target
-from runbook_lib.practice.metrics.systems import Alertmanager, Prometheus
 from runbook_lib.practice.metrics.targets import Application as Counting
 from runbook_lib.practice.metrics.targets import targets
 from runbook_lib.practice.network.gateway import Gateway
@@ -54,8 +55,12 @@ class Systems:
         self.feast = FeatureServer(api.store, api.kubelet, self.aws, self._address)
         self.models = ModelServers(api.store, api.kubelet)
         self.applications = (self.mlflow, self.platform_api, self.feast, self.models)
-        self.alertmanager = Alertmanager()
-        self.prometheus = Prometheus(self._targets(), self.alertmanager)
+        self.prometheus, self.alertmanager = monitoring.systems(
+            self._targets(),
+            state / "metrics",
+            [state] if temporary else [],
+            choice=os.environ.get(monitoring.CHOICE),
+        )
         self.gateway = Gateway(state / "network", self._upstream)
         self.dns = NameServer(zone=self._zone, services=self._service_addresses)
         self.all: dict[str, System] = {
@@ -77,7 +82,7 @@ class Systems:
 
     async def start(self) -> None:
         """Start and fill all of them, side by side where nobody waits for another."""
-        for folder in ("kubernetes", "network"):
+        for folder in ("kubernetes", "network", "metrics"):
             (self._state / folder).mkdir(mode=0o700, exist_ok=True)
         async with asyncio.TaskGroup() as side_by_side:
             account = side_by_side.create_task(asyncio.to_thread(self._make_account))
@@ -121,7 +126,8 @@ class Systems:
         """End what must be ended in order; the rest goes with the process."""
         if self._followed:
             self._followed.cancel()
-        for system in (self.prometheus, *self.applications, self.redis, self.postgres):
+        last = (self.prometheus, self.alertmanager, *self.applications, self.redis, self.postgres)
+        for system in last:
             await system.stop()
 
     def clean_up(self) -> None:
@@ -192,14 +198,17 @@ class Systems:
 
     def _redis_client(self) -> Any:
         from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
         server = self.redis.server
         return Redis(
             host=server.host,
             port=server.port,
             password=self.redis.password,
-            socket_timeout=2,
-            socket_connect_timeout=2,
+            socket_timeout=1,
+            socket_connect_timeout=1,
+            retry=Retry(NoBackoff(), 0),
             decode_responses=True,
         )
 
@@ -276,7 +285,6 @@ class Systems:
             "endpoints": {
                 "mlflow": f"{self.mlflow.url}/health",
                 "api": f"{self.platform_api.url}/health",
-                "prometheus": self.prometheus.url,
             }
         }
         for system in self.all.values():

@@ -129,7 +129,7 @@ def test_death_of_the_host_ends_everything() -> None:
 def test_death_of_the_guard_takes_postgres_with_it() -> None:
     with Platform.start() as platform:
         traces = Traces(platform.pid, platform.state)
-        (guard,) = [one for one in traces.host.children() if "guard.py" in " ".join(one.cmdline())]
+        (guard,) = [one for one in traces.host.children() if "-D" in one.cmdline()]
         postgres = guard.children(recursive=True)
         guard.kill()
         until(lambda: not any(map(psutil.Process.is_running, postgres)), 10, "PostgreSQL gone")

@@ -109,9 +109,10 @@ def test_kill_9_leaves_nothing_running(
     with contextlib.suppress(subprocess.TimeoutExpired):  # it is to be killed in the middle
         running.wait(moment)
     home = (state / "postgres").resolve()
+    host = host_of(state)
     if victim in ("host", "both"):
-        kill(host_of(state))
-    if victim in ("command", "both"):
+        kill(host)
+    if victim in ("command", "both") or host is None:
         running.kill()
     running.wait()
     if victim == "command":
