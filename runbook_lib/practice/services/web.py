@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import web
 
+_MOST_BYTES = 32 * 1024**2  # of a request; artifacts are uploaded through here
+
 
 class Server(ABC):
     """One aiohttp application on a loopback port that it keeps when stopped and started."""
