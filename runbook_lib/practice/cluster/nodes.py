@@ -153,7 +153,10 @@ class Nodes:
         store.listeners.append(self._notice)
 
     def _notice(self, change: Change) -> None:
-        self._dirty = self._dirty or change.kind.table == ("", "nodes")
+        if change.kind.table == ("", "nodes"):
+            self._dirty = True
+            if change.type == "DELETED":  # one that comes back is heard of at once
+                self._heard.pop(change.obj["metadata"]["name"], None)
 
     def sync(self, now: float) -> float | None:
         """Renew leases, judge nodes; the Unix time when to look again."""
