@@ -6,6 +6,7 @@ the wire needs the status, the headers and the object as they came.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,11 +60,10 @@ class Cluster:
         """The same server, asked by the bearer of a token, or by nobody."""
         from kubernetes import client
 
-        mine, other = self.client.configuration, client.Configuration()
-        other.host, other.verify_ssl = mine.host, mine.verify_ssl
-        other.ssl_ca_cert, other.retries = mine.ssl_ca_cert, False
-        if token is not None:
-            other.api_key = {"authorization": f"Bearer {token}"}
+        other = copy.deepcopy(self.client.configuration)
+        other.username = other.password = other.cert_file = other.key_file = None
+        other.refresh_api_key_hook = None
+        other.api_key = {} if token is None else {"authorization": f"Bearer {token}"}
         return Cluster(client.ApiClient(other))
 
     def ask(

@@ -72,7 +72,8 @@ def cordoned(cluster: Cluster, space: Space) -> Iterator[str]:
     nodes, name = cluster.of("v1", "nodes"), f"{space.name}-cordoned"
     nodes.create({"metadata": {"name": name}, "spec": {"unschedulable": True}})
     yield name
-    nodes.delete(name)
+    if nodes.has(name):  # a cloud's controller removes nodes without a machine
+        nodes.delete(name)
 
 
 def test_a_cordoned_node_is_found_by_that(cluster: Cluster, cordoned: str) -> None:
