@@ -98,7 +98,7 @@ def _empty(space: Space) -> None:
         everywhere = space.cluster.of(api_version, plural)
         for name in everywhere.names():
             if space.name in name and name != space.name:
-                everywhere.delete(name)
+                _remove(everywhere, name)
 
 
 def _gets_an_account(space: Space) -> bool:
