@@ -7,7 +7,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 TIMEOUT_SECONDS = 5.0
 
 
@@ -32,8 +33,8 @@ class Cluster:
     def get(self, path: str, **query: str) -> dict[str, Any]:
         return self._call("GET", path, params=query)
 
-    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        return self._call("PATCH", path, json=body, headers=MERGE_PATCH)
+    def patch(self, path: str, body: dict[str, Any], kind: str = MERGE_PATCH) -> dict[str, Any]:
+        return self._call("PATCH", path, json=body, headers={"Content-Type": kind})
 
     def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._call("POST", path, json=body)

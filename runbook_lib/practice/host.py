@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from runbook_lib.practice.control import Control
 from runbook_lib.practice.platform import LOCK, STAY
-from runbook_lib.practice.system import System
+from runbook_lib.practice.system import System, all_verbs
 from runbook_lib.practice.systems import Systems
 
 LOG = logging.getLogger("practice")
@@ -68,7 +68,9 @@ class Host:
     def verbs(self) -> dict[str, dict[str, list[str]]]:
         """System to verb to the names of its arguments."""
         return {
-            name: {verb: list(inspect.signature(f).parameters) for verb, f in one.verbs().items()}
+            name: {
+                verb: list(inspect.signature(f).parameters) for verb, f in all_verbs(one).items()
+            }
             for name, one in self._systems.all.items()
         }
 

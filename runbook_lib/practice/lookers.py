@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from runbook_lib.practice.access import resource_path
 
 if TYPE_CHECKING:
+    import httpx
+
     from runbook_lib.practice.platform import Platform
 
 SECONDS = 5.0
@@ -140,10 +142,12 @@ def http(
     headers: dict[str, str] | None = None,
     seconds: float = SECONDS,
     times: int = 1,
+    login: bool = False,
 ) -> Any:
     """`{status, seconds, text, json}` of the endpoint that `at` names (see platform.json).
 
-    With `times` the request is made so often, and the answer has `statuses`, sorted, too.
+    With `times` the request is made so often, and the answer has `statuses`, sorted, too. With
+    `login` its user logs in there first and sends the token along.
     """
     import httpx
 
@@ -153,6 +157,8 @@ def http(
     statuses = []
     try:
         with httpx.Client(trust_env=False, timeout=seconds) as client:
+            if login:
+                headers = {**(headers or {}), "Authorization": _token(client, base, platform.env)}
             for _ in range(times):
                 began = time.monotonic()
                 answer = client.request(method, base + path, json=json, headers=headers)
@@ -166,6 +172,15 @@ def http(
         "text": answer.text,
         "json": _parsed(answer.text),
     }
+
+
+def _token(client: httpx.Client, base: str, env: dict[str, str]) -> str:
+    """What Authorization says after a login. Raises CouldNotLook where it is refused."""
+    user = {"username": env["PLATFORM_API_USERNAME"], "password": env["PLATFORM_API_PASSWORD"]}
+    answer = client.post(f"{base}/api/v1/auth/login", json=user)
+    if answer.is_error:
+        raise CouldNotLook(f"login: {answer.status_code}: {answer.text}")
+    return f"Bearer {answer.json()['access_token']}"
 
 
 def aws(

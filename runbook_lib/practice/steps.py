@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from runbook_lib.practice.access import Cluster, resource_path
+from runbook_lib.practice.access import STRATEGIC_PATCH, Cluster, resource_path
 from runbook_lib.practice.observe import Observation, look
 from runbook_lib.practice.platform import Platform, PracticeError
 from runbook_lib.practice.seed.parts import NODES
@@ -83,9 +83,13 @@ def take(platform: Platform, step: Step) -> None:
 
 
 def _filled(value: Any, platform: Platform) -> Any:
-    """`${password_ROLE}` and `${jwt_secret}` are random at each start, so no file can name them."""
+    """`${password_ROLE}` and `${jwt_secret}` are random at each start, so no file can name them.
+
+    `${rotated_password_ROLE}` and `${rotated_jwt_secret}` are those that come after them.
+    """
     if isinstance(value, str):
         known = {f"password_{role}": word for role, word in platform.passwords.items()}
+        known |= {f"rotated_{name}": word for name, word in platform.rotated.items()}
         return string.Template(value).safe_substitute(known, jwt_secret=platform.jwt_secret)
     if isinstance(value, dict):
         return {name: _filled(one, platform) for name, one in value.items()}
@@ -111,9 +115,24 @@ def wait_for(platform: Platform, observation: Observation, seconds: float = EFFE
 # The ordinary API calls
 
 
-def patch(cluster: Cluster, of: str, merge: dict[str, Any], namespace: str = "") -> None:
-    """Merge-patch one object: null deletes a field."""
-    cluster.patch(resource_path(of, namespace), merge)
+def patch(
+    cluster: Cluster,
+    of: str,
+    namespace: str = "",
+    merge: dict[str, Any] | None = None,
+    strategic: dict[str, Any] | None = None,
+) -> None:
+    """Patch one object: null deletes a field.
+
+    `strategic` is what `kubectl patch` sends: containers and variables are found by their names.
+    """
+    if (merge is None) == (strategic is None):
+        raise ValueError("either `merge` or `strategic`")
+    path = resource_path(of, namespace)
+    if strategic is not None:
+        cluster.patch(path, strategic, STRATEGIC_PATCH)
+    elif merge is not None:
+        cluster.patch(path, merge)
 
 
 def create(cluster: Cluster, object: dict[str, Any], of: str, namespace: str = "") -> None:

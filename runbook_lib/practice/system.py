@@ -55,17 +55,18 @@ class System(ABC):
         return []
 
 
+def all_verbs(system: System) -> dict[str, Callable[..., Any]]:
+    """Its own verbs and those that every system has."""
+    every = {"start": system.start, "stop": system.stop, "heal": system.heal}
+    return {**every, **system.verbs()}
+
+
 async def perform(system: System, verb: str, arguments: dict[str, Any]) -> Any:
     """Do to a system what one of its verbs, or start, stop, restart or heal, says.
 
     Raises ValueError for a verb or an argument that does not exist, and what the verb raises.
     """
-    known: dict[str, Callable[..., Any]] = {
-        "start": system.start,
-        "stop": system.stop,
-        "heal": system.heal,
-        **system.verbs(),
-    }
+    known = all_verbs(system)
     if verb == "restart" and "restart" not in known:
         await system.stop()
         return await system.start()

@@ -25,7 +25,7 @@ from runbook_lib.practice.metrics.targets import targets
 from runbook_lib.practice.network.gateway import Gateway
 from runbook_lib.practice.network.nameserver import NameServer
 from runbook_lib.practice.network.sources import hosted_zone, service_addresses
-from runbook_lib.practice.postgres.server import ADMIN, DATABASE
+from runbook_lib.practice.postgres.server import ADMIN, APPLICATION_ROLES, DATABASE
 from runbook_lib.practice.postgres.system import Database
 from runbook_lib.practice.redis.system import OnlineStore
 from runbook_lib.practice.services.feast import FeatureServer
@@ -40,7 +40,10 @@ class Systems:
 
     def __init__(self, state: Path, *, temporary: bool) -> None:
         self._state = state
-        self._jwt_secret = secrets.token_urlsafe(32)
+        self._jwt_secret, self._next_jwt_secret = (
+            secrets.token_urlsafe(32),
+            secrets.token_urlsafe(32),
+        )
         self._kubernetes_token = secrets.token_urlsafe(32)
         self._seeded: Seeded | None = None
         self._followed: asyncio.Task[None] | None = None
@@ -272,8 +275,16 @@ class Systems:
             "env": environment,
             "passwords": self.postgres.server.passwords,
             "jwt_secret": self._jwt_secret,
+            "rotated": {
+                "jwt_secret": self._next_jwt_secret,
+                **{
+                    f"password_{role}": self.postgres.password_of(role)
+                    for role in APPLICATION_ROLES
+                },
+            },
             "secrets": [
                 self._jwt_secret,
+                self._next_jwt_secret,
                 self._kubernetes_token,
                 *(value for system in self.all.values() for value in system.secrets()),
             ],
