@@ -71,7 +71,7 @@ class Platform:
         self.passwords: dict[str, str] = description["passwords"]
         self.jwt_secret: str = description["jwt_secret"]
         # What a role's password or the JWT secret becomes when it is rotated.
-        self.rotated: dict[str, str] = description["rotated"]
+        self.rotated: dict[str, str] = description.get("rotated", {})
         self.endpoints: dict[str, str] = description["endpoints"]
         self.pid: int = description["pid"]
         self._control: dict[str, str] = description["control"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -186,6 +187,22 @@ def test_lock_chain_leads_to_its_blocker(hosted: Hosted, database: Database) -> 
     with connect(database) as monitoring:
         monitoring.execute("SELECT pg_terminate_backend(%s)", [root[0]])
     until(lambda: ask(database, SESSIONS, "mlflow", "active") < 3, 5, "the chain moves on")
+
+
+def test_job_that_locks_a_table_makes_readers_slow(hosted: Hosted, database: Database) -> None:
+    hosted.do("locking_job", table="runs", seconds=0.4, pause=0.1)
+
+    def waited() -> float:
+        began = time.monotonic()
+        ask(database, "SELECT count(*) FROM runs")
+        return time.monotonic() - began
+
+    until(lambda: waited() > 0.2, 10, "a reader that waits, and is answered")
+    assert hosted.do("end_sessions", application="reporting") == 1
+    ended = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'reporting'"
+    until(lambda: ask(database, ended), 5, "the job's session is over")
+    locks = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'"
+    assert ask(database, locks) == 0
 
 
 def test_long_query_computes(hosted: Hosted, database: Database) -> None:

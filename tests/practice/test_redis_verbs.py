@@ -120,6 +120,9 @@ def test_busy_server_computes(hosted: Hosted, client: redis.Redis) -> None:
     until(lambda: client.slowlog_len() > 2, 10, "slow commands")
     before = client.info("commandstats")["cmdstat_sort"]["usec"]
     until(lambda: client.info("commandstats")["cmdstat_sort"]["usec"] > before, 10, "computes")
+    assert b"visitor-report" in {entry["client_name"] for entry in client.slowlog_get(10)}
+    assert hosted.do("end_clients", name="visitor-report") == 1
+    assert hosted.do("end_clients", name="visitor-report") == 0
 
 
 def test_latency_is_the_networks_not_the_servers(hosted: Hosted, store: OnlineStore) -> None:
@@ -201,6 +204,9 @@ def test_features_become_stale_absent_and_null(hosted: Hosted, client: redis.Red
     hosted.do("features", state="absent")
     key, fields = contents.key_of("124"), contents.fields_of("customer_features")
     assert client.hmget(key, fields) == [None] * 4
+    hosted.do("features", state="fresh")
+    assert read(client, "123")[:2] == before[:2]
+    assert (datetime.datetime.now(datetime.UTC) - read(client, "123")[-1]).total_seconds() < 60
 
 
 def test_kill_stop_and_start(hosted: Hosted, store: OnlineStore) -> None:
@@ -228,7 +234,7 @@ def test_kill_stop_and_start(hosted: Hosted, store: OnlineStore) -> None:
         ("latency", {"milliseconds": 0}),
         ("blocked_clients", {"count": 100_000}),
         ("maxclients", {"connections": 0}),
-        ("features", {"state": "fresh"}),
+        ("features", {"state": "frozen"}),
         ("features", {"state": "stale", "view": "x"}),
         ("features", {"state": "stale", "entities": ["1"]}),
         ("fork_stall", {}),

@@ -210,6 +210,9 @@ def test_a_view_that_was_never_materialized(feast: Feast, account: Aws) -> None:
     views = {one.name: one.materialized for one in feast_registry.load(raw, "mlops_platform").views}
     assert views["customer_features"] is None
     assert views["customer_profile"]
+    feast.inside.verb(feast.server, "registry", state="whole")
+    raw = account.client("s3").get_object(Bucket=BUCKET, Key=KEY)["Body"].read()
+    assert all(one.materialized for one in feast_registry.load(raw, "mlops_platform").views)
 
 
 def test_another_project_in_the_configuration(feast: Feast) -> None:

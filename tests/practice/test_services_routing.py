@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.store import Store
 from runbook_lib.practice.services.routing import (
+    ACTION,
     ATTRIBUTES,
     Backend,
     GatewayError,
@@ -122,6 +124,27 @@ def test_the_most_specific_path_of_the_host_wins() -> None:
         with pytest.raises(GatewayError) as error:
             found(host, "/")
         assert (error.value.status, error.value.body) == (404, "")
+
+
+def test_the_load_balancer_answers_itself() -> None:
+    """A rule whose backend is an annotated action of the load balancer controller."""
+    action = {
+        "type": "fixed-response",
+        "fixedResponseConfig": {"statusCode": "403", "messageBody": "internal"},
+    }
+    path = {
+        "path": "/health",
+        "pathType": "Exact",
+        "backend": {"service": {"name": "closed", "port": {"name": "use-annotation"}}},
+    }
+    content = {
+        "metadata": {"name": "web", "annotations": {f"{ACTION}closed": json.dumps(action)}},
+        "spec": {"rules": [{"host": "shop.example", "http": {"paths": [path]}}]},
+    }
+    store = stored(("ingresses", "networking.k8s.io", content))
+    with pytest.raises(GatewayError) as told:
+        through_ingress(store, "shop.example", "/health")
+    assert (told.value.status, told.value.body) == (403, "internal")
 
 
 def test_default_backend_and_patience() -> None:

@@ -112,6 +112,38 @@ async def lock_chain(sessions: Sessions, depth: int, blocker: str, waiter: str) 
         await _until_active(sessions.server, connection, "wait_event_type = 'Lock'")
 
 
+async def lock_on(
+    sessions: Sessions, application: str, table: str, seconds: float, pause: float
+) -> None:
+    """One session that holds a table for itself most of the time, idle in transaction."""
+    (connection,) = await sessions.hold(application, 1)
+    held = asyncio.Event()
+
+    async def work() -> None:
+        while True:
+            await connection.execute("BEGIN")
+            await connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            held.set()
+            await asyncio.sleep(seconds)
+            await connection.execute("COMMIT")
+            await asyncio.sleep(pause)
+
+    sessions.run(application, work)
+    async with asyncio.timeout(EFFECT_SECONDS):
+        await held.wait()
+
+
+def terminate(server: Postgres, application: str) -> int:
+    """End an application's sessions as an engineer would; how many there were."""
+    with server.connect("postgres", application="practice") as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = %s AND backend_type = 'client backend'",
+            [application],
+        )
+        return ended.rowcount
+
+
 async def run_endlessly(sessions: Sessions, application: str, number: int) -> None:
     """Statements that compute for hours, at a low priority."""
     for connection in await sessions.hold(application, number):

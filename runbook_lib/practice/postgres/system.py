@@ -17,7 +17,7 @@ from runbook_lib.practice.postgres.server import (
     MAX_CONNECTIONS,
     Postgres,
 )
-from runbook_lib.practice.postgres.sessions import LAST_QUERY, PODS, Sessions
+from runbook_lib.practice.postgres.sessions import LAST_QUERY, PODS, Sessions, role_of
 from runbook_lib.practice.system import System
 
 # The migration before the last of those in mlflow.sql.
@@ -25,6 +25,7 @@ OLDER_SCHEMA = "75868b020152"
 ROWS_TO_HOLD = 15
 DEEPEST_CHAIN = 15
 MOST_LONG_QUERIES = 4
+LONGEST_LOCK = 60
 BLOAT_ROUNDS = 12
 
 
@@ -100,6 +101,8 @@ class Database(System):
             "churn": self.churn,
             "idle_in_transaction": self.idle_in_transaction,
             "lock_chain": self.lock_chain,
+            "locking_job": self.locking_job,
+            "end_sessions": self.end_sessions,
             "long_query": self.long_query,
             "slow_queries_hold_slots": self.slow_queries_hold_slots,
             "missing_index": self.missing_index,
@@ -209,6 +212,26 @@ class Database(System):
         if not 1 <= depth <= DEEPEST_CHAIN:
             raise ValueError(f"lock_chain: depth is 1 to {DEEPEST_CHAIN}")
         await loads.lock_chain(self.sessions, depth, blocker, waiter)
+
+    async def locking_job(
+        self,
+        *,
+        application: str = "reporting",
+        table: str = "runs",
+        seconds: float = 3.0,
+        pause: float = 0.5,
+    ) -> None:
+        """A job that locks a whole table for so many seconds, again and again: readers are slow."""
+        if table not in loads.WRITES:
+            raise ValueError(f"locking_job: table is one of {', '.join(loads.WRITES)}")
+        if not (0 < seconds <= LONGEST_LOCK and 0 < pause <= LONGEST_LOCK):
+            raise ValueError(f"locking_job: more than 0 and at most {LONGEST_LOCK} seconds")
+        await loads.lock_on(self.sessions, application, table, seconds, pause)
+
+    async def end_sessions(self, *, application: str) -> int:
+        """pg_terminate_backend for each session of an application; how many."""
+        role_of(application)
+        return await asyncio.to_thread(loads.terminate, self.server, application)
 
     async def long_query(self, *, application: str = "reporting", count: int = 1) -> None:
         """Statements that compute until they are ended; their backends are niced."""

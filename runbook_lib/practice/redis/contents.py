@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import random
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.redis import features
@@ -54,18 +55,24 @@ def values_of(customer: str, now: datetime.datetime) -> dict[str, features.Value
     }
 
 
+def _hash(
+    customer: str, views: Iterable[str], now: datetime.datetime, stamp: datetime.datetime
+) -> dict[Any, Any]:
+    """What a customer's hash says of some views, with the event timestamp `stamp`."""
+    values, hashed = values_of(customer, now), dict[Any, Any]()
+    for view in views:
+        for name in VIEWS[view]:
+            hashed[features.feature_field(view, name)] = features.encode_value(values[name])
+        hashed[features.timestamp_field(view)] = features.encode_timestamp(stamp)
+    return hashed
+
+
 async def fill(feast: Redis, cache: Redis) -> None:
     """Write everything, as if materialized ten minutes ago, and read it a few times."""
     now = datetime.datetime.now(datetime.UTC)
     pipe = feast.pipeline(transaction=False)
     for customer in CUSTOMERS:
-        values = values_of(customer, now)
-        hashed: dict[Any, Any] = {}
-        for view, names in VIEWS.items():
-            for name in names:
-                hashed[features.feature_field(view, name)] = features.encode_value(values[name])
-            hashed[features.timestamp_field(view)] = features.encode_timestamp(now - FRESH)
-        pipe.hset(key_of(customer), mapping=hashed)
+        pipe.hset(key_of(customer), mapping=_hash(customer, VIEWS, now, now - FRESH))
     await pipe.execute()
     page = ("{" + '"id": "churn-model", ' * CACHED_BYTES)[:CACHED_BYTES]
     pages = cache.pipeline(transaction=False)
@@ -89,8 +96,9 @@ async def fill(feast: Redis, cache: Redis) -> None:
 
 
 async def change(feast: Redis, state: str, view: str, customers: list[str], age: int) -> None:
-    """A view's features of some customers become stale (by `age` seconds), absent or null."""
-    then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
+    """A view's features of some customers become stale (by `age` seconds), absent, null, fresh."""
+    now = datetime.datetime.now(datetime.UTC)
+    then = now - datetime.timedelta(seconds=age)
     *values, timestamp = fields_of(view)
     pipe = feast.pipeline(transaction=False)
     for customer in customers:
@@ -103,4 +111,6 @@ async def change(feast: Redis, state: str, view: str, customers: list[str], age:
             case "null":
                 nulls: dict[Any, Any] = dict.fromkeys(values, features.encode_value(None))
                 pipe.hset(key, mapping=nulls)
+            case "fresh":
+                pipe.hset(key, mapping=_hash(customer, [view], now, now))
     await pipe.execute()

@@ -22,6 +22,8 @@ KEPT_EVERY = 16
 MISSES = 12_000
 MOST_SLOW = 50
 ELEMENTS = 100_000
+MOST_ELEMENTS = 400_000
+REPORT = "visitor-report"
 # Microseconds for each key: minutes for those of a healthy server.
 SAVE_DELAY = 200_000
 QUEUE = "queue:materialize"
@@ -77,15 +79,16 @@ async def fragment(client: Redis) -> float:
     return float((await client.info("memory"))["mem_fragmentation_ratio"])
 
 
-async def add_visitors(client: Redis) -> None:
+async def add_visitors(client: Redis, elements: int = ELEMENTS) -> None:
     """A set of as many members as make commands over it slow."""
-    members = [str(number) for number in range(ELEMENTS)]
-    for start in range(0, ELEMENTS, 10_000):
+    members = [str(number) for number in range(elements)]
+    for start in range(0, elements, 10_000):
         await client.sadd(VISITORS, *members[start : start + 10_000])
 
 
 async def run_slow_commands(client: Redis, count: int) -> int:
     """SORT and a union of sets; SLOWLOG's length."""
+    await client.client_setname(REPORT)
     await add_visitors(client)
     for number in range(count):
         if number % 2:
@@ -97,6 +100,7 @@ async def run_slow_commands(client: Redis, count: int) -> int:
 
 async def compute_on(client: Redis, share: float) -> None:
     """Slow commands for so much of the time, again and again."""
+    await client.client_setname(REPORT)
     while True:
         began = time.monotonic()
         await _sort(client)

@@ -16,7 +16,7 @@ from runbook_lib.practice.system import System
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-STATES = ("stale", "absent", "null")
+STATES = ("stale", "absent", "null", "fresh")
 WEEK = 7 * 24 * 3600
 MOST_CLIENTS = 200
 LONGEST_DELAY = 5000
@@ -72,6 +72,7 @@ class OnlineStore(System):
             "fragmentation": self.fragmentation,
             "slow_commands": self.slow_commands,
             "busy": self.busy,
+            "end_clients": self.end_clients,
             "latency": self.latency,
             "freeze": self.freeze,
             "blocked_clients": self.blocked_clients,
@@ -129,13 +130,26 @@ class OnlineStore(System):
         async with self.client() as client:
             return await loads.run_slow_commands(client, count)
 
-    async def busy(self, *, percent: int = 50) -> None:
-        """The server computes for so many percent of the time, in slow commands that go on."""
-        if not 1 <= percent <= MOST_BUSY:
-            raise ValueError(f"busy: percent is 1 to {MOST_BUSY}")
+    async def busy(self, *, percent: int = 50, elements: int = loads.ELEMENTS) -> None:
+        """The server computes for so many percent of the time, in slow commands that go on.
+
+        Each takes the longer, the more elements it goes over; its client is named visitor-report.
+        """
+        if not 1 <= percent <= MOST_BUSY or not 1 <= elements <= loads.MOST_ELEMENTS:
+            raise ValueError(
+                f"busy: percent is 1 to {MOST_BUSY}, elements 1 to {loads.MOST_ELEMENTS}"
+            )
         async with self.client() as client:
-            await loads.add_visitors(client)
+            await loads.add_visitors(client, elements)
         self._run(lambda: self._with(lambda client: loads.compute_on(client, percent / 100)))
+
+    async def end_clients(self, *, name: str) -> int:
+        """CLIENT KILL for each client of that name; how many."""
+        async with self.client() as client:
+            found = [one["id"] for one in await client.client_list() if one["name"] == name]
+            for identity in found:
+                await client.client_kill_filter(_id=identity)
+            return len(found)
 
     async def latency(self, *, milliseconds: int) -> None:
         """Each question and its answer take so long on the way; the server itself is quick."""
@@ -223,7 +237,8 @@ class OnlineStore(System):
         entities: list[str] | None = None,
         age_seconds: int = WEEK,
     ) -> int:
-        """A view's features are stale (by `age_seconds`), absent or null; of how many customers.
+        """A view's features are stale (by `age_seconds`), absent, null, or fresh, as `feast
+        materialize` writes them; of how many customers.
 
         Without `entities`: of all.
         """

@@ -34,7 +34,7 @@ from runbook_lib.practice.services.rules import Raised
 
 FEATURES = "/get-online-features"
 BUCKET, KEY = "mlops-platform-production-features", "registry.db"
-REGISTRY_STATES = ("missing", "unreadable", "view_missing", "never_materialized")
+REGISTRY_STATES = ("missing", "unreadable", "view_missing", "never_materialized", "whole")
 _EPOCH = "1970-01-01T00:00:00Z"
 _CONFIG_FRAMES = ((f"{PACKAGES}feast/repo_config.py", 590, "load_repo_config"),)
 _REGISTRY_FRAMES = (
@@ -114,7 +114,8 @@ class FeatureServer(Application):
     def registry(self, state: str, view: str = "") -> None:
         """The registry is missing or unreadable, or a view is missing in it or never materialized.
 
-        The states are those of REGISTRY_STATES. Blocks.
+        It is whole after `feast apply` and a materialization of every view. The states are those
+        of REGISTRY_STATES. Blocks.
         """
         if state not in REGISTRY_STATES:
             raise ValueError(f"registry: state is one of {', '.join(REGISTRY_STATES)}")
@@ -127,6 +128,8 @@ class FeatureServer(Application):
             self._client().delete_object(Bucket=BUCKET, Key=KEY)
         elif state == "unreadable":
             self._put(b"\x07 no registry")
+        elif state == "whole":
+            self._put(feast_registry.dump(healthy))
         else:
             views = [
                 one.without_materialization() if one.name == view else one

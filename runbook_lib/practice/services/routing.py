@@ -6,6 +6,7 @@ Pure functions over the stored objects, which they only read. What has no way th
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from runbook_lib.practice.kubernetes.store import Object, Store
 # The default of an ALB's idle timeout.
 GATEWAY_SECONDS = 60.0
 ATTRIBUTES = "alb.ingress.kubernetes.io/load-balancer-attributes"
+ACTION = "alb.ingress.kubernetes.io/actions."
 _REASONS = {
     404: "404 Not Found",
     502: "502 Bad Gateway",
@@ -66,21 +68,38 @@ class Target:
 
 
 def through_ingress(store: Store, host: str, path: str) -> Backend:
-    """Where the Ingresses send a request. Raises GatewayError: 404 where no rule matches."""
-    found: list[tuple[int, Backend]] = []
+    """Where the Ingresses send a request.
+
+    Raises GatewayError: 404 where no rule matches, or the answer that the load balancer was told
+    to give by itself.
+    """
+    found: list[tuple[int, Object, Object]] = []
     for ingress in store.all("ingresses", "networking.k8s.io"):
-        namespace, seconds = ingress["metadata"]["namespace"], _timeout(ingress)
         for rule in dig(ingress, "spec.rules", []):
             if not _is_for(rule.get("host", ""), host):
                 continue
             for one in dig(rule, "http.paths", []):
                 if length := _matched(one, path):
-                    found.append((length, _backend(namespace, one["backend"], seconds)))
+                    found.append((length, ingress, one["backend"]))
         if default := dig(ingress, "spec.defaultBackend"):
-            found.append((0, _backend(namespace, default, seconds)))
+            found.append((0, ingress, default))
     if not found:
         raise GatewayError(404, "")
-    return max(found, key=lambda one: one[0])[1]
+    _, ingress, backend = max(found, key=lambda one: one[0])
+    _answer_itself(ingress, backend)
+    return _backend(ingress["metadata"]["namespace"], backend, _timeout(ingress))
+
+
+def _answer_itself(ingress: Object, backend: Object) -> None:
+    """Raise GatewayError where a rule names an annotated action, a fixed response, as backend."""
+    if dig(backend, "service.port", {}).get("name") != "use-annotation":
+        return
+    annotations = ingress["metadata"].get("annotations") or {}
+    action = json.loads(annotations.get(ACTION + dig(backend, "service.name", ""), "{}"))
+    fixed = action.get("fixedResponseConfig")
+    if action.get("type") != "fixed-response" or not fixed:
+        raise GatewayError(503, "Backend service does not exist")
+    raise GatewayError(int(fixed["statusCode"]), fixed.get("messageBody", ""))
 
 
 def named(store: Store, host: str, namespace: str) -> Backend | None:
