@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiohttp import web
 
-_MOST_BYTES = 32 * 1024**2  # of a request; artifacts are uploaded through here
+_MOST_BYTES = 64 * 2**20  # of a request: models are uploaded through MLflow
 
 
 class Server(ABC):
