@@ -68,4 +68,5 @@ def database_connections(platform: Platform) -> list[float]:
 def firing(platform: Platform) -> dict[str, dict[str, Any]]:
     """The alerts that fire, by name."""
     answer = httpx.get(f"{platform.endpoints['prometheus']}/api/v1/alerts", trust_env=False)
-    return {one["labels"]["alertname"]: one for one in answer.json()["data"]["alerts"]}
+    alerts = answer.json()["data"]["alerts"]
+    return {one["labels"]["alertname"]: one for one in alerts if one["state"] == "firing"}

@@ -276,6 +276,7 @@ def test_endpoint_answers_as_told(breakable: Platform) -> None:
     breakable.do("mlflow", "behave", status=503, body="no database")
     answer = httpx.get(url, trust_env=False)
     assert (answer.status_code, answer.text) == (503, "no database")
+    breakable.do("mlflow", "heal")
     breakable.do("mlflow", "slow", seconds=60)
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(url, trust_env=False, timeout=0.3)
