@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EVERYDAY := not slow and not browser and not real
 
-.PHONY: help demo lab test test-all lint format lock clean
+.PHONY: help demo lab test test-all real lint format lock clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,8 +19,13 @@ lab: $(VENV)/.lab ## open the notebooks in JupyterLab, connected to a practice p
 test: $(VENV)/.dev ## the everyday suite
 	$(BIN)/pytest -n 2 --dist loadfile -m "$(EVERYDAY)"
 
-test-all: $(VENV)/.dev ## the rest: slow tests, and those that need Chromium
+test-all: $(VENV)/.dev ## the rest: slow tests, and those that need something installed
 	$(BIN)/pytest -m "not ($(EVERYDAY))"
+
+real: ## environments of the real MLflow, Feast and KServe servers, for tests marked real
+	for server in mlflow feast kserve; do \
+		$(MAKE) VENV=.real/$$server .real/$$server/.real-$$server || exit 1; \
+	done
 
 lint: $(VENV)/.dev ## formatting, lint and types
 	$(BIN)/ruff format --check && $(BIN)/ruff check && $(BIN)/mypy
@@ -34,8 +39,19 @@ lock: ## write requirements/*.txt anew (needs uv)
 			--no-header --no-annotate --extra build --extra $$set -o requirements/$$set.txt || exit 1; \
 	done
 
+	for set in mlflow feast kserve; do \
+		uv pip compile -q requirements/real-$$set.in --universal --python-version 3.11 \
+			--generate-hashes --no-header --no-annotate -o requirements/real-$$set.txt || exit 1; \
+	done
+
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .real .pytest_cache .ruff_cache .mypy_cache
+
+# The real servers stand alone: they are no part of this project's environment.
+$(VENV)/.real-%: requirements/real-%.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 # One rule for each set of packages; the project itself is installed last, from this folder.
 $(VENV)/.%: requirements/%.txt pyproject.toml
