@@ -27,6 +27,7 @@ from runbook_lib.practice.network.nameserver import NameServer
 from runbook_lib.practice.network.sources import hosted_zone, service_addresses
 from runbook_lib.practice.postgres.server import ADMIN, APPLICATION_ROLES, DATABASE
 from runbook_lib.practice.postgres.system import Database
+from runbook_lib.practice.redis.cli import RedisCli
 from runbook_lib.practice.redis.system import OnlineStore
 from runbook_lib.practice.services.feast import FeatureServer
 from runbook_lib.practice.services.kserve import ModelServers
@@ -80,6 +81,7 @@ class Systems:
             "gateway": self.gateway,
             "dns": self.dns,
         }
+        api.kubelets.exec_in.tools["redis-cli"] = RedisCli(self.redis)
         self._pods_changed = asyncio.Event()
         api.store.listeners.append(self._notice)
 
