@@ -18,6 +18,9 @@ import psycopg
 import pytest
 from practice.ordinary import connect, core
 
+from runbook_lib.practice import scenario as scenarios
+from runbook_lib.practice.metrics import real
+from runbook_lib.practice.metrics.real_systems import CHOICE
 from runbook_lib.practice.platform import Platform, PracticeError
 from runbook_lib.practice.wait import until
 
@@ -123,6 +126,25 @@ def test_death_of_the_host_ends_everything() -> None:
         traces.wait_until_gone()
         with pytest.raises(PracticeError, match="does not answer"):
             platform.control("status")
+
+
+@pytest.mark.real
+def test_an_installed_prometheus_is_the_platforms_and_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = (real.PROMETHEUS, real.ALERTMANAGER)
+    if not all(map(real.installed, wanted)):
+        pytest.skip("no Prometheus and Alertmanager are installed")
+    monkeypatch.delenv(CHOICE, raising=False)
+    with Platform.start() as platform:
+        traces = Traces(platform.pid, platform.state)
+        running = {one.name() for one in traces.processes}
+        assert {"prometheus", "prometheus-alertmanager"} & running
+        scenarios.wait_until_healthy(platform)
+        scenarios.break_platform(platform, scenarios.find("leaking-client"))
+        scenarios.heal(platform)
+        traces.host.kill()
+        traces.wait_until_gone()
 
 
 @pytest.mark.slow
