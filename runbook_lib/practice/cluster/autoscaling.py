@@ -9,7 +9,7 @@ from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.owners import is_alive, is_ready
 from runbook_lib.practice.cluster.podadmission import shown
-from runbook_lib.practice.cluster.quantities import quantity
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, stamp
 

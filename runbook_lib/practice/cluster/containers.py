@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.cluster.quantities import span
+from runbook_lib.practice.kubernetes.quantities import span
 from runbook_lib.practice.kubernetes.store import Object, stamp
 
 _BACK_OFF, _BACK_OFF_LIMIT = 10, 300  # seconds, as in the kubelet

@@ -21,8 +21,8 @@ from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.cluster.podstatus import PodState, pod_status
 from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
-from runbook_lib.practice.cluster.quantities import quantity, span
 from runbook_lib.practice.cluster.sandbox import sandbox_problem
+from runbook_lib.practice.kubernetes.quantities import quantity, span
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.predicates import tolerates
-from runbook_lib.practice.cluster.quantities import quantity, span
+from runbook_lib.practice.kubernetes.quantities import quantity, span
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
 

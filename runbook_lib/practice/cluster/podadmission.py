@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 
 from runbook_lib.practice.cluster.predicates import requests
-from runbook_lib.practice.cluster.quantities import quantity
 from runbook_lib.practice.kubernetes.admission import quality_of_service
 from runbook_lib.practice.kubernetes.errors import ApiError
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store

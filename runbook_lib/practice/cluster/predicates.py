@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from runbook_lib.practice.cluster.quantities import quantity
 from runbook_lib.practice.cluster.volumes import claims, delayed, in_zone
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store
 

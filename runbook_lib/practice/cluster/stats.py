@@ -8,7 +8,7 @@ from typing import Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers, stats
-from runbook_lib.practice.cluster.quantities import quantity
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
 
