@@ -12,7 +12,9 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,6 +34,7 @@ from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
 from runbook_lib.practice.kubernetes.writes import established
+from runbook_lib.practice.network.listener import Listener
 
 _LOG = logging.getLogger(__name__)
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -39,6 +42,11 @@ _SETTLE_SECONDS = 0.01  # several writes in a row are looked at together
 _IDLE_SECONDS = 5.0
 _PRUNE_SECONDS = 60.0
 _HEAD_BYTES = 2**20  # of a request, as Go's server takes it
+
+
+async def _nobody(connection: socket.socket) -> None:
+    """Serves what comes to a port whose packets are dropped: nothing does."""
+    connection.close()
 
 
 class KubernetesApi:
@@ -62,6 +70,8 @@ class KubernetesApi:
         self._server = Server(self._store, self.kubelets, self._identities, self._audit)
         self._tls: ssl.SSLContext | None = None  # one authority for life
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None  # None where packets are dropped before it
+        self._barrier = Listener(_nobody)
         self._control: asyncio.Task[None] | None = None
         self._work = asyncio.Event()
         self._store.listeners.append(self._notice)
@@ -97,11 +107,32 @@ class KubernetesApi:
             max_field_size=_HEAD_BYTES,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls)
-        await site.start()
+        await self._listen(port)
         taken = self._runner.addresses[0][1]
         self.url = f"https://127.0.0.1:{taken}"
         self._control = asyncio.create_task(self._run())
+
+    async def _listen(self, port: int) -> None:
+        assert self._runner
+        self._site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=self._tls)
+        await self._site.start()
+
+    async def let_in(self, allowed: bool) -> None:
+        """Whether packets from outside reach the API; the cluster lives on where none do.
+
+        They are dropped, so that clients time out; outside of Linux connections are refused.
+        """
+        if self._runner is None or allowed == (self._site is not None):
+            return
+        if self._site is not None:
+            self._barrier.port = self._runner.addresses[0][1]
+            site, self._site = self._site, None
+            await site.stop()
+            self._drop_connections()
+            await self._barrier.become("filtered" if sys.platform == "linux" else "closed")
+        else:
+            await self._barrier.become("closed")
+            await self._listen(self._barrier.port)
 
     async def stop(self) -> None:
         """End watches and controllers, and close the port; harmless when not started."""
@@ -112,12 +143,17 @@ class KubernetesApi:
             await asyncio.gather(self._control, return_exceptions=True)
             self._control = None
         if self._runner is not None:
-            for connection in self._runner.server.connections if self._runner.server else ():
-                if connection.transport is not None:
-                    connection.transport.abort()  # a TLS farewell would outlive us
+            self._drop_connections()
             await self._runner.cleanup()
-            self._runner = None
+            self._runner = self._site = None
+        await self._barrier.become("closed")
         self._audit.close()
+
+    def _drop_connections(self) -> None:
+        assert self._runner
+        for connection in self._runner.server.connections if self._runner.server else ():
+            if connection.transport is not None:
+                connection.transport.abort()  # a TLS farewell would outlive us
 
     def _make_certificates(self) -> ssl.SSLContext:
         # Only the practice platform has these packages.
@@ -205,6 +241,10 @@ class KubernetesApi:
         self._server.fault = fault
 
     # the controllers
+
+    def bound_node_group(self, bounds: dict[str, Any]) -> None:
+        """What the cloud says of the one node group: fields of `cluster.groups.NodeGroup`."""
+        self._controllers.bound_node_group(bounds)
 
     def _notice(self, change: Change) -> None:
         if change.kind.kind not in ("Lease", "Event"):

@@ -83,9 +83,9 @@ def _kubernetes_client(kubeconfig: str, _: int) -> Any:
     """One client a platform: making one takes longer than a look."""
     import kubernetes
 
-    client = kubernetes.config.new_client_from_config(kubeconfig)
-    client.configuration.retries = False
-    return client
+    # Before the client is made: it reads this once.
+    configuration = kubernetes.client.Configuration(retries=False)
+    return kubernetes.config.new_client_from_config(kubeconfig, client_configuration=configuration)
 
 
 def sql(platform: Platform, run: str, role: str = "", database: str = "") -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.practice import seed
+from runbook_lib.practice.account import follow
 from runbook_lib.practice.aws.lean import ACCOUNT
 from runbook_lib.practice.aws.seed import Seeded
 from runbook_lib.practice.aws.server import Aws
@@ -47,7 +48,7 @@ class Systems:
         )
         self._kubernetes_token = secrets.token_urlsafe(32)
         self._seeded: Seeded | None = None
-        self._followed: asyncio.Task[None] | None = None
+        self._followed: list[asyncio.Task[None]] = []
         self.aws = Aws()
         self.postgres = Database(state, remove_when_orphaned=temporary)
         self.redis = OnlineStore(state, remove_when_orphaned=temporary)
@@ -105,7 +106,10 @@ class Systems:
         self.aws.point_cluster_at(self.kubernetes.api.url, certificate)
         self.dns.load_balancer = self._seeded.alb_hostname
         await self.kubernetes.heal()
-        self._followed = asyncio.create_task(self._follow_pods())
+        self._followed = [
+            asyncio.create_task(self._follow_pods()),
+            asyncio.create_task(follow(self.aws, self.kubernetes.api)),
+        ]
         async with asyncio.TaskGroup() as side_by_side:
             for application in self.applications:
                 side_by_side.create_task(application.start())
@@ -129,8 +133,8 @@ class Systems:
 
     async def stop(self) -> None:
         """End what must be ended in order; the rest goes with the process."""
-        if self._followed:
-            self._followed.cancel()
+        for task in self._followed:
+            task.cancel()
         last = (self.prometheus, self.alertmanager, *self.applications, self.redis, self.postgres)
         for system in last:
             await system.stop()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import time
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Any
 
 from runbook_lib.practice.aws.additions import Addition, Verb, backend, one_of
@@ -48,6 +50,7 @@ class Eks(Addition):
     def handlers(self) -> Mapping[str, Handler]:
         return {
             "eks.DescribeCluster": self._describe_cluster,
+            "eks.UpdateClusterConfig": self._update_cluster_config,
             "eks.DescribeNodegroup": self._describe_nodegroup,
             "eks.CreateNodegroup": self._create_nodegroup,
             "eks.UpdateNodegroupConfig": self._update_nodegroup_config,
@@ -69,6 +72,31 @@ class Eks(Addition):
         cluster["health"] = {"issues": changed.get("issues", [])}
         cluster["status"] = _lasting(changed) or cluster["status"]
         return answer
+
+    def _update_cluster_config(self, call: Call) -> Document | None:
+        """moto puts what is given in the place of all; EKS leaves what is not given."""
+        cluster = backend("eks").clusters.get(call.parameters["name"])
+        given = call.parameters.get("resourcesVpcConfig")
+        if cluster is None or not given:
+            return None
+        wanted = {**cluster.resources_vpc_config, **given}
+        if not (wanted["endpointPublicAccess"] or wanted["endpointPrivateAccess"]):
+            raise AwsError(
+                "InvalidParameterException",
+                "Private and public endpoint access cannot be disabled at the same time.",
+            )
+        try:
+            _check_blocks(given.get("publicAccessCidrs", []))
+        except ValueError as error:
+            raise AwsError("InvalidParameterException", str(error)) from None
+        cluster.resources_vpc_config = wanted
+        shown = {name[0].upper() + name[1:]: json.dumps(value) for name, value in given.items()}
+        return {"update": self._successful("EndpointAccessUpdate", shown)}
+
+    def endpoint_access(self) -> Document:
+        """The resourcesVpcConfig of the one cluster, as it is described."""
+        [cluster] = backend("eks").clusters.values()
+        return {**cluster.resources_vpc_config, **self._cluster.get("vpc", {})}
 
     def _describe_nodegroup(self, call: Call) -> Document:
         answer = call.forward()
@@ -117,27 +145,28 @@ class Eks(Addition):
             self._check_template(template)
             group.launch_template = {**(group.launch_template or {}), **template}
         group.version = wanted
+        parameters = {
+            "Version": wanted,
+            "ReleaseVersion": given.get("releaseVersion", group.release_version),
+            "LaunchTemplateVersion": given.get("launchTemplate", {}).get("version"),
+        }
+        shown = {kind: str(value) for kind, value in parameters.items() if value is not None}
+        return {"update": self._successful("VersionUpdate", shown)}
+
+    def _successful(self, kind: str, parameters: dict[str, str]) -> Document:
+        """An update that is over."""
         from moto.moto_api._internal import mock_random
 
-        parameters = [
-            {"type": kind, "value": str(value)}
-            for kind, value in (
-                ("Version", wanted),
-                ("ReleaseVersion", given.get("releaseVersion", group.release_version)),
-                ("LaunchTemplateVersion", given.get("launchTemplate", {}).get("version")),
-            )
-            if value is not None
-        ]
         update = {
             "id": str(mock_random.uuid4()),
             "status": "Successful",
-            "type": "VersionUpdate",
-            "params": parameters,
+            "type": kind,
+            "params": [{"type": name, "value": value} for name, value in parameters.items()],
             "createdAt": datetime.datetime.now(datetime.UTC),
             "errors": [],
         }
         self._updates[str(update["id"])] = update
-        return {"update": update}
+        return update
 
     def _check_template(self, template: Document) -> None:
         key = "LaunchTemplateIds" if "id" in template else "LaunchTemplateNames"
@@ -194,6 +223,7 @@ class Eks(Addition):
         given = {"public_access": public_access, "private_access": private_access}
         vpc = {VPC_CONFIG[name]: value for name, value in given.items() if value is not None}
         if public_access_cidrs is not None:
+            _check_blocks(public_access_cidrs)
             vpc["publicAccessCidrs"] = public_access_cidrs  # type: ignore[assignment]
         self._cluster["vpc"] = {**self._cluster.get("vpc", {}), **vpc}
 
@@ -236,6 +266,16 @@ def _issues(issues: list[dict[str, Any]], codes: tuple[str, ...]) -> list[dict[s
         if unknown := set(issue) - {"code", "message", "resourceIds"}:
             raise ValueError(f"an issue has no {', '.join(sorted(unknown))}")
     return [{"message": "", "resourceIds": [], **issue} for issue in issues]
+
+
+def _check_blocks(blocks: list[str]) -> None:
+    for block in blocks:
+        try:
+            ip_network(block)
+        except ValueError:
+            raise ValueError(
+                f"The following CIDRs are invalid in publicAccessCidrs: [{block}]"
+            ) from None
 
 
 def _check_scaling(scaling: Document) -> None:

@@ -190,6 +190,10 @@ class Aws(System):
         self._endpoint = (url, certificate)
         seed.point_cluster_at(url, certificate)
 
+    def undisturbed(self) -> threading.RLock:
+        """Held while moto's state is looked at: nobody changes it meanwhile."""
+        return self._made().one_at_a_time
+
     def ask(self, service: str, operation: str, parameters: Document) -> Document:
         """One call inside the process, past the faults. Raises AwsError, or ValueError for what
         AWS does not know."""

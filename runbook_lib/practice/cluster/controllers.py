@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from runbook_lib.practice.cluster.autoscaling import Autoscalers
 from runbook_lib.practice.cluster.events import Recorder
@@ -72,6 +73,10 @@ class Controllers:
         works += [partial(self._groups.sync, now), partial(self._recorder.flush, now)]
         times = [_done(work, now) for work in works]
         return min((at for at in times if at is not None), default=None)
+
+    def bound_node_group(self, bounds: dict[str, Any]) -> None:
+        """Fields of `groups.NodeGroup` as the cloud has them; the annotation overrides them."""
+        self._groups.bounds = bounds
 
     def prune(self, now: float) -> None:
         """Forget old events, as the API server does."""

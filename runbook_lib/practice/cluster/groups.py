@@ -1,7 +1,7 @@
 """The stand-in for the cluster autoscaler: its status, its words about pending pods, new nodes.
 
-What it knows of its one node group is read from an annotation on its Deployment, whose fields
-`NodeGroup` lists.
+What it knows of its one node group, as `NodeGroup` lists it, the cloud says (`bounds`), and before
+that an annotation on its Deployment.
 """
 
 from __future__ import annotations
@@ -22,19 +22,23 @@ from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, second
 GROUP = "practice.runbook/node-group"
 STATUS = "cluster-autoscaler-status"
 
-_SCAN, _PROVISIONING = 10.0, 45.0  # seconds between looks; until a new node is there
+_SCAN = 10.0  # seconds between looks
 _NODE_LABEL = "eks.amazonaws.com/nodegroup"
 
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """What the autoscaler knows of the group; `backoff` is the error of a failed scale-up."""
+    """What the autoscaler knows of the group.
+
+    `backoff` is the error of a failed scale-up; `provisioning` the seconds until a node is there.
+    """
 
     name: str = "eks-compute-nodes-3ec8a1f2-7d40-4b7e-9f5e-0c1d2e3f4a5b"
     min: int = 3
     max: int = 6
     discovered: bool = True
     backoff: str = ""
+    provisioning: float = 45.0
 
 
 class NodeGroups:
@@ -45,7 +49,8 @@ class NodeGroups:
         self._recorder = recorder
         self._kubelet = kubelet
         self._scan = max(0.5, _SCAN * time_scale)
-        self._provisioning = _PROVISIONING * time_scale
+        self._scale = time_scale
+        self.bounds: dict[str, Any] = {}  # fields of NodeGroup as the cloud has them
         self._due = 0.0
         self._of = ""  # uid of the Deployment whose memory this is
         self._coming: list[float] = []  # when the nodes that were asked for arrive
@@ -85,11 +90,11 @@ class NodeGroups:
     def _group(self) -> NodeGroup:
         text = dig(self._deployment(), "metadata.annotations", {}).get(GROUP, "{}")
         try:
-            return NodeGroup(**json.loads(text))
+            return NodeGroup(**{**self.bounds, **json.loads(text)})
         except (ValueError, TypeError) as problem:
             message = f"{GROUP}: {problem}"
             self._recorder.record(self._deployment(), "Warning", "PracticeGroupInvalid", message)
-            return NodeGroup()
+            return NodeGroup(**self.bounds)
 
     # scaling up
 
@@ -119,7 +124,7 @@ class NodeGroups:
             self._tell(pod, "NotTriggerScaleUp", message, now)
         if not helped or self._coming:
             return
-        self._coming.append(now + self._provisioning)
+        self._coming.append(now + group.provisioning * self._scale)
         plan = f"{group.name} {size}->{size + 1} (max: {group.max})"
         self._log(
             f'I{{}}       1 orchestrator.go:189] "Final scale-up plan" plan="[{{{plan}}}]"', now

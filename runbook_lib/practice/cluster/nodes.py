@@ -240,14 +240,31 @@ class Nodes:
             reason, message = bad if pressed[type_] else good
             found.append(_condition(type_, "True" if pressed[type_] else "False", reason, message))
         problem = annotation(node, KUBELET)
+        mended = None
         if problem.startswith("{"):
-            problem = self._problem(node, json.loads(problem), now)
+            given = json.loads(problem)
+            mended = _mended_at(node, given, now)
+            problem = self._problem(node, given, now) if mended is None else ""
         if problem:
             found.append(_condition("Ready", "False", "KubeletNotReady", problem))
         else:
             message = "kubelet is posting ready status"
             found.append(_condition("Ready", "True", "KubeletReady", message))
+        if mended is not None:
+            self._tell_of_trouble(node, found[-1], mended, now)
         return found
+
+    def _tell_of_trouble(self, node: Object, ready: Object, mended: float, now: float) -> None:
+        """Once: since when it is `ready` again, and the two events of a trouble that is over."""
+        told = (node["metadata"]["uid"], annotation(node, KUBELET))
+        if told in self._told:
+            return
+        self._told.add(told)
+        ready["lastTransitionTime"] = stamp(mended)
+        name, begun = node["metadata"]["name"], now - span(annotation(node, SINCE))
+        for what, at in (("NodeNotReady", begun), ("NodeReady", mended)):
+            text = f"Node {name} status is now: {what}"
+            self._recorder.record(node, "Normal", what, text, at=at, host=name)
 
     def _problem(self, node: Object, given: Object, now: float) -> str:
         """Why the kubelet calls itself not ready now, '' where it does not; it may flap."""
@@ -276,7 +293,8 @@ class Nodes:
             first = not before
             begun = _created(node, now) if first and _is_good(condition) else since
             kept = before.get("lastTransitionTime") or stamp(begun)
-            condition["lastTransitionTime"] = kept if same else stamp(begun)
+            if "lastTransitionTime" not in condition:
+                condition["lastTransitionTime"] = kept if same else stamp(begun)
             heard = self._heard.get(node["metadata"]["name"], now)
             # A heartbeat in the status comes every five minutes; between them the lease counts.
             beat = before.get("lastHeartbeatTime")
@@ -327,6 +345,14 @@ class Nodes:
                 f"Failed to garbage collect required amount of images. Attempted to free {wanted} "
                 "bytes, but only found 0 bytes eligible to free.",
             )
+
+
+def _mended_at(node: Object, given: Object, now: float) -> float | None:
+    """When the trouble that began `since` was over; None where it has no end, or not yet."""
+    if not given.get("lasted") or not annotation(node, SINCE):
+        return None
+    over = now - span(annotation(node, SINCE)) + span(given["lasted"])
+    return over if over <= now else None
 
 
 def _condition(type_: str, status: str, reason: str, message: str) -> Object:

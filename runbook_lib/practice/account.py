@@ -1,0 +1,61 @@
+"""What the cluster follows in its AWS account: its endpoint's access, its node group's bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from runbook_lib.practice.aws.additions import backend
+from runbook_lib.practice.aws.names import CLUSTER
+from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.kubernetes_api import KubernetesApi
+
+# The engineer's address as AWS sees it; outside of the VPC (RFC 5737).
+OWN_ADDRESS = "198.51.100.7"
+LOOK_SECONDS = 0.3
+# The autoscaler takes a group by these keys, whatever their values say.
+DISCOVERED_BY = ("k8s.io/cluster-autoscaler/enabled", f"k8s.io/cluster-autoscaler/{CLUSTER}")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an Auto Scaling group tells the autoscaler; fields as in `cluster.groups.NodeGroup`."""
+
+    name: str
+    min: int
+    max: int
+    discovered: bool
+
+
+async def follow(aws: Aws, api: KubernetesApi) -> None:
+    """Let the cluster follow its account until cancelled."""
+    while True:
+        lets_us_in, bounds = await asyncio.to_thread(_read, aws)
+        await api.let_in(lets_us_in)
+        api.bound_node_group(asdict(bounds) if bounds else {})
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _read(aws: Aws) -> tuple[bool, Bounds | None]:
+    with aws.undisturbed():
+        groups = list(backend("autoscaling").autoscaling_groups.values())
+        lets_us_in = lets_in(aws.eks.endpoint_access(), OWN_ADDRESS)
+        return lets_us_in, _bounds(groups[0]) if groups else None
+
+
+def lets_in(access: dict[str, Any], address: str) -> bool:
+    """Whether the public endpoint takes connections from an address.
+
+    `access` is a cluster's resourcesVpcConfig; a private endpoint is reached from the VPC only.
+    """
+    if not access["endpointPublicAccess"]:
+        return False
+    networks = access.get("publicAccessCidrs") or ["0.0.0.0/0"]
+    return any(ip_address(address) in ip_network(one, strict=False) for one in networks)
+
+
+def _bounds(group: Any) -> Bounds:
+    keys = {tag["Key"] for tag in group.tags}
+    return Bounds(group.name, group.min_size, group.max_size, keys.issuperset(DISCOVERED_BY))
