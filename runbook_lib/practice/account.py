@@ -1,4 +1,4 @@
-"""What the cluster follows in its AWS account: its endpoint's access, its node group's bounds."""
+"""What the cluster follows in its AWS account: access to its endpoint, group's bounds, images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from runbook_lib.practice.aws.additions import backend
 from runbook_lib.practice.aws.names import CLUSTER
 from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes_api import KubernetesApi
+from runbook_lib.practice.seed.parts import REGISTRY
 
 # The engineer's address as AWS sees it; outside of the VPC (RFC 5737).
 OWN_ADDRESS = "198.51.100.7"
@@ -29,20 +30,36 @@ class Bounds:
     discovered: bool
 
 
+@dataclass(frozen=True)
+class Account:
+    lets_us_in: bool
+    bounds: Bounds | None
+    images: frozenset[str]  # "name:tag" of its registry
+
+
 async def follow(aws: Aws, api: KubernetesApi) -> None:
     """Let the cluster follow its account until cancelled."""
     while True:
-        lets_us_in, bounds = await asyncio.to_thread(_read, aws)
-        await api.let_in(lets_us_in)
-        api.bound_node_group(asdict(bounds) if bounds else {})
+        account = await asyncio.to_thread(_read, aws)
+        await api.let_in(account.lets_us_in)
+        api.bound_node_group(asdict(account.bounds) if account.bounds else {})
+        api.kubelet.registry = (REGISTRY, account.images)
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _read(aws: Aws) -> tuple[bool, Bounds | None]:
+def _read(aws: Aws) -> Account:
     with aws.undisturbed():
         groups = list(backend("autoscaling").autoscaling_groups.values())
-        lets_us_in = lets_in(aws.eks.endpoint_access(), OWN_ADDRESS)
-        return lets_us_in, _bounds(groups[0]) if groups else None
+        return Account(
+            lets_in(aws.eks.endpoint_access(), OWN_ADDRESS),
+            _bounds(groups[0]) if groups else None,
+            frozenset(
+                f"{repository.name}:{tag}"
+                for repository in backend("ecr").repositories.values()
+                for image in repository.images
+                for tag in image.image_tags
+            ),
+        )
 
 
 def lets_in(access: dict[str, Any], address: str) -> bool:

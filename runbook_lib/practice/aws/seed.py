@@ -38,7 +38,7 @@ IMAGES = {
     "platform-api": "1.8.2",
     "feast": "0.56.0",
     "redis": "7.4",
-    "kserve-controller": "0.15.2",
+    "kserve-controller": "v0.15.2",
     "eks/coredns": "v1.11.4",
     "amazon-k8s-cni": "v1.20.4",
     "eks/kube-proxy": "v1.32.9",

@@ -49,6 +49,7 @@ class Setting:
     record: Callable[..., None]  # (type, reason, message, at=, count=, span=)
     record_on_node: Callable[..., None]  # the same, about the node
     reach: Callable[[str], str]  # "host:port" to how a connection to it goes
+    pull: Callable[[str], str]  # an image to why its registry does not give it, '' where it does
 
 
 @dataclass
@@ -148,8 +149,8 @@ def step(container: Container, setting: Setting, at: float) -> float | None:
 
 def _start(container: Container, setting: Setting, at: float) -> float | None:
     program, image = setting.program, container.image
-    if program.image_error:
-        return _fail_to_pull(container, setting, at)
+    if error := program.image_error or setting.pull(image):
+        return _fail_to_pull(container, setting, error, at)
     pulled = f'Container image "{image}" already present on machine'
     setting.record("Normal", "Pulled", pulled, at=at)
     try:
@@ -317,8 +318,8 @@ def _probe(container: Container, setting: Setting, at: float) -> float | None:
     return 60
 
 
-def _fail_to_pull(container: Container, setting: Setting, at: float) -> float:
-    image, error = container.image, setting.program.image_error
+def _fail_to_pull(container: Container, setting: Setting, error: str, at: float) -> float:
+    image = container.image
     error = f'failed to pull and unpack image "{image}": {error}'
     if container.state.get("waiting", {}).get("reason") != "ErrImagePull":
         setting.record("Normal", "Pulling", f'Pulling image "{image}"', at=at)

@@ -22,7 +22,6 @@ from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, second
 GROUP = "practice.runbook/node-group"
 STATUS = "cluster-autoscaler-status"
 
-_SCAN = 10.0  # seconds between looks
 _NODE_LABEL = "eks.amazonaws.com/nodegroup"
 
 
@@ -30,7 +29,8 @@ _NODE_LABEL = "eks.amazonaws.com/nodegroup"
 class NodeGroup:
     """What the autoscaler knows of the group.
 
-    `backoff` is the error of a failed scale-up; `provisioning` the seconds until a node is there.
+    `backoff` is the error of a failed scale-up; `provisioning` the seconds until a node is there,
+    `scan` those between two looks.
     """
 
     name: str = "eks-compute-nodes-3ec8a1f2-7d40-4b7e-9f5e-0c1d2e3f4a5b"
@@ -39,6 +39,7 @@ class NodeGroup:
     discovered: bool = True
     backoff: str = ""
     provisioning: float = 45.0
+    scan: float = 10.0
 
 
 class NodeGroups:
@@ -48,10 +49,9 @@ class NodeGroups:
         self._store = store
         self._recorder = recorder
         self._kubelet = kubelet
-        self._scan = max(0.5, _SCAN * time_scale)
         self._scale = time_scale
         self.bounds: dict[str, Any] = {}  # fields of NodeGroup as the cloud has them
-        self._due = 0.0
+        self._looked = 0.0
         self._of = ""  # uid of the Deployment whose memory this is
         self._coming: list[float] = []  # when the nodes that were asked for arrive
         self._told: dict[str, str] = {}  # uid of a pod to what was said of it
@@ -61,14 +61,15 @@ class NodeGroups:
         """One look at pending pods; the Unix time of the next."""
         if not is_running(self._store, "kube-system", "cluster-autoscaler"):
             return None
-        if now < self._due:
-            return self._due
-        self._due = now + self._scan
+        group = self._group()
+        between = max(0.5, group.scan * self._scale)
+        if now < (due := min([self._looked + between, *self._coming])):
+            return due
+        self._looked = now
         if self._of != (uid := self._deployment()["metadata"]["uid"]):  # another one: knows nothing
             self._of = uid
             for memory in (self._coming, self._told, self._changed):
                 memory.clear()
-        group = self._group()
         for _ in [at for at in self._coming if at <= now]:
             self._join(now)
         self._coming = [at for at in self._coming if at > now]
@@ -82,7 +83,7 @@ class NodeGroups:
             self._scale_up(pending, Snapshot(self._store, pods), group, now)
         self._told = {uid: text for uid, text in self._told.items() if pending}
         self._write_status(group, now)
-        return min([self._due, *self._coming])
+        return min([now + between, *self._coming])
 
     def _deployment(self) -> Object:
         return self._store.find("deployments", "cluster-autoscaler", "kube-system", "apps") or {}

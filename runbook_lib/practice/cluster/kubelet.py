@@ -46,6 +46,8 @@ class Kubelet:
         self._dirty: dict[Key, None] = {}
         self._addresses: dict[str, str] = {}  # IP address to the uid of its pod
         self.network = Network(store, self.program)
+        # The host of the account's registry, and its "name:tag"s.
+        self.registry: tuple[str, frozenset[str]] = ("", frozenset())
         store.listeners.append(self._notice)
 
     def _notice(self, change: Change) -> None:
@@ -365,7 +367,18 @@ class Kubelet:
             record,
             partial(self._recorder.record, self._node(pod) or {}, host=spec["nodeName"]),
             partial(self.network.reaches, pod),
+            self._pull,
         )
+
+    def _pull(self, image: str) -> str:
+        """Why the private registry does not give an image, in containerd's words; '' if it does.
+
+        What other registries hold, and by digest, is not known here; nodes keep no images.
+        """
+        host, _, name = image.partition("/")
+        if host != self.registry[0] or name in self.registry[1] or "@" in name:
+            return ""
+        return f'failed to resolve reference "{image}": {image}: not found'
 
     def _report(self, known: PodState, pod: Object, node: Object) -> None:
         status = pod_status(known, pod, node)
