@@ -88,9 +88,3 @@ def _prefix(plural: str, group: str) -> str:
     # The core group's comes first: `services` are not Knative's, `pods` not the metrics API's.
     kind = found[0]
     return f"/apis/{kind.api_version}" if kind.group else "/api/v1"
-
-
-def pod_is_ready(pod: dict[str, Any]) -> bool:
-    """The pod's own Ready condition is True."""
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

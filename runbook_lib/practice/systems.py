@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import json
 import os
 import secrets
@@ -21,7 +20,6 @@ from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.kubernetes_system import KubernetesSystem
 from runbook_lib.practice.metrics import real_systems as monitoring
 from runbook_lib.practice.metrics.scrape import Target
-from runbook_lib.practice.metrics.targets import Application as Counting
 from runbook_lib.practice.metrics.targets import targets
 from runbook_lib.practice.network.gateway import Gateway
 from runbook_lib.practice.network.nameserver import NameServer
@@ -193,16 +191,12 @@ class Systems:
     def _targets(self) -> list[Target]:
         """What Prometheus scrapes."""
         server = self.postgres.server
-        counting = {f"{one.app}:8000": one for one in self.applications}
         return targets(
             self._store,
             self.kubernetes.api.kubelet,
             lambda: server.connect(ADMIN, application="postgres-exporter"),
             self._redis_client,
-            {
-                instance: Counting(one.job, one.collect, functools.partial(_is_running, one))
-                for instance, one in counting.items()
-            },
+            {f"{one.app}:8000": one for one in self.applications},
         )
 
     def _redis_client(self) -> Any:
@@ -308,10 +302,6 @@ class Systems:
             for table, values in system.settings().items():
                 settings.setdefault(table, {}).update(values)
         return settings
-
-
-def _is_running(system: System) -> bool:
-    return system.running
 
 
 def _toml(tables: dict[str, dict[str, Any]]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from runbook_lib.practice.aws import rds as rds_addition
-from runbook_lib.practice.aws import seed, seed_metrics
+from runbook_lib.practice.aws import seed_metrics
 from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.wait import until
 
@@ -239,8 +240,11 @@ def test_a_metric_that_ends(breakable_account: Aws) -> None:
 
 
 def test_what_is_measured_replaces_what_is_assumed(breakable_account: Aws) -> None:
-    seed.set_history(breakable_account, "DatabaseConnections", [(600.0, 40.0), (300.0, 60.0)])
-    seed.add_points(breakable_account, "DatabaseConnections", [(120.0, 97.0)])
+    metrics, database = breakable_account.metrics, seed_metrics.DATABASE
+    history = [[600.0, 40.0], [300.0, 60.0]]
+    metrics.metric("AWS/RDS", "DatabaseConnections", database, points=history)
+    measured = [(time.time() - 120.0, 97.0)]
+    metrics.report("AWS/RDS", "DatabaseConnections", database, measured, "Count")
     seen = maxima(breakable_account, "DatabaseConnections")
     assert seen[0] == 40.0
     assert seen[1] == 60.0

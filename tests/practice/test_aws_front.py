@@ -29,7 +29,7 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, int]:
 def failing(account: Aws) -> Iterator[Aws]:
     """For tests that need no other healing than to end the faults."""
     yield account
-    account.set_faults([])
+    account.faults([])
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def failing(account: Aws) -> Iterator[Aws]:
 def test_failures_in_the_services_own_words(
     failing: Aws, kind: str, service: str, operation: str, code: str, status: int
 ) -> None:
-    failing.set_faults([{"kind": kind}])
+    failing.faults([{"kind": kind}])
     call = getattr(failing.client(service), operation)
     assert refusal(call) == (code, status)
 
 
 def test_a_fault_counts_its_strikes_and_keeps_to_its_operation(failing: Aws) -> None:
-    failing.set_faults(
+    failing.faults(
         [{"kind": "throttled", "service": "eks", "operation": "DescribeCluster", "times": 1}]
     )
     eks = failing.client("eks")
@@ -72,7 +72,7 @@ def test_a_fault_counts_its_strikes_and_keeps_to_its_operation(failing: Aws) -> 
 
 def test_denied_for_one_bucket_and_prefix(failing: Aws) -> None:
     where = {"Bucket": "*-artifacts", "Key": "1/*"}
-    failing.set_faults([{"kind": "denied", "service": "s3", "where": where}])
+    failing.faults([{"kind": "denied", "service": "s3", "where": where}])
     s3 = failing.client("s3")
     bucket = f"{CLUSTER}-artifacts"
     key = "1/6f1c2d3e4b5a4c7d8e9f0a1b2c3d4e5f/artifacts/model/MLmodel"
@@ -84,14 +84,14 @@ def test_denied_for_one_bucket_and_prefix(failing: Aws) -> None:
 
 
 def test_one_service_is_torn_down_while_others_answer(failing: Aws) -> None:
-    failing.set_faults([{"kind": "reset", "service": "eks"}])
+    failing.faults([{"kind": "reset", "service": "eks"}])
     with pytest.raises((ConnectionClosedError, Unreachable)):
         failing.client("eks").list_clusters()
     assert failing.client("sts").get_caller_identity()["Account"] == "123456789012"
 
 
 def test_a_hanging_service_ends_with_the_server(breakable_account: Aws) -> None:
-    breakable_account.set_faults([{"kind": "hang", "service": "eks"}])
+    breakable_account.faults([{"kind": "hang", "service": "eks"}])
     answers: list[Exception] = []
 
     def ask() -> None:
@@ -128,7 +128,7 @@ def test_stopped_refuses_connections_and_started_has_the_same_port(
 )
 def test_rules_that_cannot_be_are_refused(account: Aws, rule: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"unknown AWS fault|times"):
-        account.set_faults([rule])
+        account.faults([rule])
 
 
 def test_call_is_an_ordinary_call_of_the_administrator(breakable_account: Aws) -> None:
@@ -137,13 +137,13 @@ def test_call_is_an_ordinary_call_of_the_administrator(breakable_account: Aws) -
         "DescribeSecurityGroups",
         {"Filters": [{"Name": "group-name", "Values": [f"{CLUSTER}-rds"]}]},
     )["SecurityGroups"]
-    breakable_account.set_faults([{"kind": "denied"}])  # a scenario's own calls go past them
+    breakable_account.faults([{"kind": "denied"}])  # a scenario's own calls go past them
     breakable_account.call(
         "ec2",
         "RevokeSecurityGroupIngress",
         {"GroupId": groups[0]["GroupId"], "IpPermissions": groups[0]["IpPermissions"]},
     )
-    breakable_account.set_faults([])
+    breakable_account.faults([])
     seen = breakable_account.client("ec2").describe_security_groups(GroupIds=[groups[0]["GroupId"]])
     assert seen["SecurityGroups"][0]["IpPermissions"] == []
     listed = breakable_account.call("s3", "ListObjectsV2", {"Bucket": f"{CLUSTER}-models"})
@@ -172,7 +172,7 @@ def test_heal_makes_the_same_account_again(breakable_account: Aws) -> None:
     before = breakable_account.call("ec2", "DescribeInstances")
     ids = [one["Instances"][0]["InstanceId"] for one in before["Reservations"]]
     breakable_account.point_cluster_at("https://127.0.0.1:6443", "Y2E=")
-    breakable_account.set_faults([{"kind": "denied"}])
+    breakable_account.faults([{"kind": "denied"}])
     breakable_account.call("ec2", "TerminateInstances", {"InstanceIds": ids})
     breakable_account.call("route53", "CreateHostedZone", {"Name": "a.b", "CallerReference": "1"})
     registry = {"Bucket": f"{CLUSTER}-features", "Key": "registry.db"}

@@ -51,7 +51,7 @@ def server(inside: Inside, account: Aws, redis: OnlineStore) -> FeatureServer:
 @pytest.fixture
 def feast(inside: Inside, server: FeatureServer, account: Aws) -> Iterator[Feast]:
     yield Feast(inside, server)
-    account.set_faults([])
+    account.faults([])
     inside.run(server.heal())
     server.traffic(0)
 
@@ -177,9 +177,9 @@ def test_a_server_that_starts_without_a_registry_writes_an_empty_one(
 
 
 def test_a_bucket_that_may_not_be_read(feast: Feast, account: Aws) -> None:
-    account.set_faults([{"kind": "denied", "service": "s3"}])
+    account.faults([{"kind": "denied", "service": "s3"}])
     log = feast.inside.log_of_a_crash("feast")
-    account.set_faults([])
+    account.faults([])
     wanted = f"S3RegistryBucketForbiddenAccess: S3 bucket {BUCKET} for the Feast registry can't be"
     assert wanted in log
     feast.inside.until_ready("feast", 2)

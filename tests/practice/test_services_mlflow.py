@@ -248,9 +248,9 @@ def test_artifacts_go_through_to_the_bucket_and_back(mlflow: Client, account: Aw
 
 def test_artifacts_may_be_denied_while_the_api_is_healthy(mlflow: Client, account: Aws) -> None:
     denied = {"kind": "denied", "service": "s3", "operation": "PutObject"}
-    account.set_faults([denied])
+    account.faults([denied])
     answer = mlflow.ask("PUT", f"{ARTIFACTS}/1/run/artifacts/model.pkl", content=b"x")
-    account.set_faults([])
+    account.faults([])
     assert answer.status_code == 500
     assert "S3UploadFailedError: Failed to upload" in mlflow.inside.logs("mlflow")
     assert "AccessDenied" in mlflow.inside.logs("mlflow")

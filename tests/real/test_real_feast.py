@@ -166,13 +166,13 @@ def test_same_with_a_bucket_that_may_not_be_read(
 ) -> None:
     mine, real = sides
     healthy = outlines(real)
-    account.set_faults([{"kind": "denied", "service": "s3"}])
+    account.faults([{"kind": "denied", "service": "s3"}])
     try:
         until(lambda: outlines(real) != healthy, 20, "the real server looks again")
         ours._expire()
         assert outlines(mine) == outlines(real)
     finally:
-        account.set_faults([])
+        account.faults([])
         inside.run(ours.heal())
     until(lambda: outlines(real) == healthy, 20, "the real server is well again")
 
@@ -184,7 +184,7 @@ def test_a_real_server_ends_where_it_may_not_read_the_bucket(
     text = CONFIGURATION.format(port=redis.server.port, password=redis.server.password)
     (tmp_path / "feature_store.yaml").write_text(text)
     process = Process(tmp_path / "feast.log")
-    account.set_faults([{"kind": "denied", "service": "s3"}])
+    account.faults([{"kind": "denied", "service": "s3"}])
     try:
         code = process.run_to_its_end(
             [str(binaries / "feast"), "serve", "-h", "127.0.0.1", "-p", str(process.port)],
@@ -195,6 +195,6 @@ def test_a_real_server_ends_where_it_may_not_read_the_bucket(
             FEAST_USAGE="False",
         )
     finally:
-        account.set_faults([])
+        account.faults([])
     assert code != 0
     assert "can't be accessed" in process.log

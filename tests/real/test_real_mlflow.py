@@ -202,11 +202,11 @@ def rename(inside: Inside, database: str, old: str, new: str) -> None:
 
 
 def test_same_with_uploads_denied(real: Side, ours: Side, account: Aws) -> None:
-    account.set_faults([{"kind": "denied", "service": "s3", "operation": "PutObject"}])
+    account.faults([{"kind": "denied", "service": "s3", "operation": "PutObject"}])
     try:
         compared(real, ours, [("PUT", f"{ARTIFACTS}/compared/b.txt", b"x"), *BROKEN[:4]])
     finally:
-        account.set_faults([])
+        account.faults([])
 
 
 def test_a_real_server_ends_on_another_schema_too(

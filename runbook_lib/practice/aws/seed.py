@@ -18,14 +18,11 @@ from runbook_lib.practice.aws.names import (
     NODE_GROUP,
     role_arn,
 )
-from runbook_lib.practice.aws.seed_metrics import add_points, calm_history, set_history
 from runbook_lib.practice.postgres.server import ADMIN, DATABASE, MAX_CONNECTIONS
 from runbook_lib.practice.seed.parts import REGISTRY
 
 if TYPE_CHECKING:
     from runbook_lib.practice.aws.server import Aws
-
-__all__ = ["DB_INSTANCE", "Seeded", "add_points", "calm_history", "set_history"]
 
 SEED = 1
 SERVICES = (

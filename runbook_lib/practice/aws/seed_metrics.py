@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from runbook_lib.practice.aws.names import DB_INSTANCE
-from runbook_lib.practice.aws.series import History, Series
+from runbook_lib.practice.aws.series import Series
 
 if TYPE_CHECKING:
     from runbook_lib.practice.aws.cloudwatch import Metrics
-    from runbook_lib.practice.aws.server import Aws
 
 GIB = 1024.0**3
 RDS = "AWS/RDS"
@@ -66,9 +64,6 @@ VOLUME: Calm = {
 }
 # Ten requests of one minute: most a little faster than the middle, one much slower.
 REQUESTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.8)
-HISTORY_AGES = [60.0 * minute for minute in range(1, 181)] + [
-    300.0 * step for step in range(37, 289)
-]
 
 
 def publish(
@@ -96,23 +91,3 @@ def _add(metrics: Metrics, namespace: str, dimensions: dict[str, str], calm: Cal
         whole = unit == "Count" and middle in (0.0, round(middle))
         series = Series(namespace, name, dict(dimensions), unit, middle, swing, whole, tail=tail)
         metrics.add(series)
-
-
-def calm_history(metric: str) -> History:
-    """The calm shape of an AWS/RDS metric: each minute for three hours, each five for a day."""
-    middle, swing, unit = CALM[metric]
-    series = Series(RDS, metric, DATABASE, unit, middle, swing, unit == "Count")
-    now = time.time()
-    return [(age, series.calm(now - age)) for age in HISTORY_AGES]
-
-
-def set_history(aws: Aws, metric: str, points: History) -> None:
-    """Replace the whole history of an AWS/RDS metric of the database instance."""
-    aws.metrics.metric(RDS, metric, DATABASE, points=[[age, value] for age, value in points])
-
-
-def add_points(aws: Aws, metric: str, points: History) -> None:
-    """What was really measured of the database instance, as (age in seconds, value)."""
-    now = time.time()
-    measured = [(now - age, value) for age, value in points]
-    aws.metrics.report(RDS, metric, DATABASE, measured, CALM[metric][2])

@@ -92,8 +92,6 @@ class Aws(System):
     def running(self) -> bool:
         return self._server is not None
 
-    listening = running
-
     def create(self) -> None:
         """Load moto and listen on a free port. Blocks for seconds, nearly all of it imports."""
         # The default images alone cost seconds; nothing here names one.
@@ -175,7 +173,7 @@ class Aws(System):
         if self._snapshot is None or self.seeded is None:
             raise RuntimeError("Aws.seed has not been called")
         with self._made().one_at_a_time:
-            self.set_faults([])
+            self.faults([])
             for addition in self._additions:
                 addition.reset()
             self._snapshot.restore()
@@ -200,12 +198,12 @@ class Aws(System):
         return self._made().call(service, operation, parameters)
 
     def verbs(self) -> Mapping[str, Callable[..., Any]]:
-        verbs: dict[str, Callable[..., Any]] = {"faults": self.set_faults, "call": self.call}
+        verbs: dict[str, Callable[..., Any]] = {"faults": self.faults, "call": self.call}
         for addition in self._additions:
             verbs.update(addition.verbs())
         return verbs
 
-    def set_faults(self, rules: list[dict[str, Any]]) -> None:
+    def faults(self, rules: list[dict[str, Any]]) -> None:
         """Replace all faults; see aws/faults.py for what a rule says. None: `rules: []`."""
         front = self._made()
         front.rules.replace(rules)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
@@ -11,7 +10,7 @@ from runbook_lib.practice.kubernetes.store import Store
 from runbook_lib.practice.metrics.collectors.databases import PostgresExporter, RedisExporter
 from runbook_lib.practice.metrics.collectors.kubernetes import KubeState
 from runbook_lib.practice.metrics.collectors.nodes import Cadvisor, NodeExporter
-from runbook_lib.practice.metrics.samples import Collector, Sample
+from runbook_lib.practice.metrics.samples import Collector
 from runbook_lib.practice.metrics.scrape import Target
 
 if TYPE_CHECKING:
@@ -20,20 +19,6 @@ if TYPE_CHECKING:
 
 POSTGRES = "mlops-platform-production-mlflow"
 REDIS = "feast-redis-master:6379"
-
-
-@dataclass(frozen=True)
-class Application:
-    """A collector of what counts requests but is no collector itself."""
-
-    job: str
-    counted: Callable[[], Iterable[Sample]]
-    running: Callable[[], bool]
-
-    def collect(self) -> Iterable[Sample]:
-        if not self.running():
-            raise ConnectionRefusedError(f"{self.job} refuses connections")
-        return self.counted()
 
 
 def targets(
