@@ -11,7 +11,6 @@ from practice.conftest import Practice, is_ready
 
 from runbook_lib.practice import seed
 from runbook_lib.practice.cluster.network import End, blocked
-from runbook_lib.practice.seed import models
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
 MERGE = {"Content_Type": "application/merge-patch+json"}
@@ -204,7 +203,7 @@ def test_no_runtime(
 
 
 def test_a_missing_model(healthy: Practice, temporary: str) -> None:
-    log = models.missing_model_log("s3://m/x")
+    log = ["RuntimeError: Failed to fetch model. No model found in s3://m/x."]
     program = {"storage-initializer": {"exit_code": 1, "last_log": log}}
     create(healthy, temporary, "Standard", program)
 

@@ -35,16 +35,6 @@ _RUNTIMES = (
 )
 
 
-def missing_model_log(uri: str) -> list[str]:
-    """What storage-initializer says of a bucket without the model, its last lines."""
-    return [
-        f"INFO:root:Copying contents of {uri} to local",
-        "Traceback (most recent call last):",
-        '  File "/storage-initializer/scripts/initializer-entrypoint", line 17, in <module>',
-        f"RuntimeError: Failed to fetch model. No model found in {uri}.",
-    ]
-
-
 def workloads() -> list[Object]:
     """Controllers, runtimes and InferenceServices."""
     return [
