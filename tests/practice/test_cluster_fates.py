@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from practice.shop import annotate_node, empty, program, put, tell
+
+from runbook_lib.practice.kubernetes.store import stamp
 
 DATA = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
 MEMORY = {"resources": {"requests": {"memory": "256Mi"}, "limits": {"memory": "1Gi"}}}
@@ -215,3 +218,23 @@ def test_a_node_that_comes_and_goes(practice: Any) -> None:
     items = practice.raw("GET", "/api/v1/events")[1]["items"]
     counts = [e["count"] for e in items if e["reason"] == "NodeNotReady"]
     assert max(counts) >= 18
+
+
+def test_a_node_that_was_not_ready_and_is_again(practice: Any) -> None:
+    text = json.dumps({"not_ready": "container runtime is down", "lasted": "4m"})
+    annotate_node(practice, "node-b", kubelet=text, since="49m")
+    quarter = stamp(time.time() - 15 * 60)
+
+    def told() -> Any:
+        path = "/api/v1/events?fieldSelector=involvedObject.name=node-b"
+        items = practice.raw("GET", path)[1]["items"]
+        words = ("NodeNotReady", "NodeReady")
+        at = {e["reason"]: e["lastTimestamp"] for e in items if e["reason"] in words}
+        return at if len(at) == 2 and max(at.values()) < quarter else None
+
+    at = practice.until(told, "the two events of long ago")
+    assert at["NodeNotReady"] < at["NodeReady"]
+    node = practice.raw("GET", "/api/v1/nodes/node-b")[1]
+    [ready] = [c for c in node["status"]["conditions"] if c["type"] == "Ready"]
+    assert (ready["status"], ready["lastTransitionTime"]) == ("True", at["NodeReady"])
+    assert "taints" not in node["spec"]

@@ -63,10 +63,12 @@ class NodeGroups:
             return None
         group = self._group()
         between = max(0.5, group.scan * self._scale)
-        if now < (due := min([self._looked + between, *self._coming])):
+        uid = self._deployment()["metadata"]["uid"]
+        due = min([self._looked + between, *self._coming])
+        if now < due and uid == self._of:
             return due
         self._looked = now
-        if self._of != (uid := self._deployment()["metadata"]["uid"]):  # another one: knows nothing
+        if self._of != uid:  # another one: knows nothing
             self._of = uid
             for memory in (self._coming, self._told, self._changed):
                 memory.clear()

@@ -1,0 +1,102 @@
+"""What the cluster follows in its AWS account, seen through the official clients."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from runbook_lib.practice import scenario
+from runbook_lib.practice.account import OWN_ADDRESS, lets_in
+from runbook_lib.practice.lookers import CouldNotLook, aws, kubernetes
+from runbook_lib.practice.platform import Platform
+from runbook_lib.practice.wait import until
+
+CLUSTER = "mlops-platform-production"
+SECONDS = 10.0
+
+
+@pytest.fixture
+def account(platform: Platform) -> Iterator[Platform]:
+    yield platform
+    scenario.heal(platform)
+
+
+def open_endpoint(platform: Platform, **access: Any) -> None:
+    arguments = {"name": CLUSTER, "resourcesVpcConfig": access}
+    platform.do("aws", "call", service="eks", operation="UpdateClusterConfig", arguments=arguments)
+
+
+def answers(platform: Platform) -> bool:
+    """Whether a connection to the Kubernetes API comes about; False where packets are dropped."""
+    url = urlsplit(platform.kubernetes_url)
+    assert url.hostname and url.port
+    try:
+        socket.create_connection((url.hostname, url.port), 0.3).close()
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("access", "let_in"),
+    [
+        ({"endpointPublicAccess": True}, True),
+        ({"endpointPublicAccess": True, "publicAccessCidrs": ["0.0.0.0/0"]}, True),
+        ({"endpointPublicAccess": True, "publicAccessCidrs": [f"{OWN_ADDRESS}/32"]}, True),
+        ({"endpointPublicAccess": True, "publicAccessCidrs": ["203.0.113.0/24"]}, False),
+        ({"endpointPublicAccess": False, "publicAccessCidrs": ["0.0.0.0/0"]}, False),
+    ],
+)
+def test_whom_an_endpoint_lets_in(access: dict[str, Any], let_in: bool) -> None:
+    assert lets_in(access, OWN_ADDRESS) == let_in
+
+
+def test_a_closed_endpoint_drops_us_and_the_cluster_lives_on(account: Platform) -> None:
+    before = kubernetes(account, "deployments/platform-api", "mlops-platform")["metadata"]["uid"]
+    open_endpoint(account, publicAccessCidrs=["203.0.113.0/24"])
+    until(lambda: not answers(account), SECONDS, "packets to be dropped")
+    described = aws(account, "eks.describe_cluster", {"name": CLUSTER})["cluster"]
+    access = described["resourcesVpcConfig"]
+    assert (access["endpointPublicAccess"], access["publicAccessCidrs"]) == (
+        True,
+        ["203.0.113.0/24"],
+    )
+    assert access["subnetIds"]  # what was not given stays
+    open_endpoint(account, publicAccessCidrs=["203.0.113.0/24", f"{OWN_ADDRESS}/32"])
+    until(lambda: answers(account), SECONDS, "the endpoint to answer")
+    after = kubernetes(account, "deployments/platform-api", "mlops-platform")["metadata"]["uid"]
+    assert after == before
+
+
+def test_an_endpoint_is_not_closed_to_all(account: Platform) -> None:
+    with pytest.raises(CouldNotLook, match="InvalidParameterException"):
+        aws(
+            account,
+            "eks.update_cluster_config",
+            {
+                "name": CLUSTER,
+                "resourcesVpcConfig": {
+                    "endpointPublicAccess": False,
+                    "endpointPrivateAccess": False,
+                },
+            },
+        )
+
+
+def test_the_autoscaler_goes_by_its_auto_scaling_group(account: Platform) -> None:
+    scaling = {"minSize": 2, "maxSize": 4, "desiredSize": 3}
+    group = {"clusterName": CLUSTER, "nodegroupName": "compute-nodes", "scalingConfig": scaling}
+    aws(account, "eks.update_nodegroup_config", group)
+
+    def told() -> bool:
+        try:
+            status = kubernetes(account, "configmaps/cluster-autoscaler-status", "kube-system")
+        except CouldNotLook:
+            return False
+        return "minSize: 2" in status["data"]["status"] and "maxSize: 4" in status["data"]["status"]
+
+    until(told, 2 * SECONDS, "the autoscaler's status")
