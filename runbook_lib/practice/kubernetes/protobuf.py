@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from runbook_lib.practice import protobuf
 from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
 
@@ -38,7 +39,7 @@ def decode(raw: bytes) -> dict[str, Any]:
         if kind not in _KINDS:
             raise _unread(f"objects of kind {kind}")
         body = _message(base64.b64decode(envelope.get("raw", "")), kind, messages)
-    except (IndexError, KeyError, ValueError) as failure:
+    except (KeyError, ValueError) as failure:
         raise bad_request(f"the protobuf body cannot be decoded: {failure!r}") from failure
     body.pop("status", None)
     return {"apiVersion": envelope["typeMeta"]["apiVersion"], "kind": kind, **body}
@@ -62,31 +63,10 @@ def _messages() -> dict[str, Message]:
 
 def _fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
     """(number, value) of each field on the wire; a value is a number or bytes."""
-    at = 0
-    while at < len(raw):
-        key, at = _varint(raw, at)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, at = _varint(raw, at)
-            yield number, value
-        elif wire == 2:
-            length, at = _varint(raw, at)
-            if at + length > len(raw):
-                raise ValueError("a field is longer than the body")
-            yield number, raw[at : at + length]
-            at += length
-        else:
-            raise ValueError(f"wire type {wire}")
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = raw[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return (value - (1 << 64) if value >> 63 else value), at
+    for number, kind, value in protobuf.fields(raw):
+        if kind not in (protobuf.VARINT, protobuf.LENGTH):
+            raise ValueError(f"wire type {kind}")
+        yield number, protobuf.signed(value) if isinstance(value, int) else value
 
 
 def _message(raw: bytes, name: str, messages: dict[str, Message]) -> dict[str, Any]:

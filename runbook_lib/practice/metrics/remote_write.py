@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable
 
 from runbook_lib.practice.metrics.promql.values import Series
+from runbook_lib.practice.protobuf import encode, varint
 
 HEADERS = {
     "Content-Encoding": "snappy",
@@ -18,34 +19,17 @@ HEADERS = {
 _LITERAL = 60_000  # bytes in one literal; two bytes tell its length
 
 
-def _number(value: int) -> bytes:
-    """A varint."""
-    value &= 2**64 - 1
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of a known length: a string or a message."""
-    return _number(number << 3 | 2) + _number(len(content)) + content
-
-
 def _timeseries(series: Series, around: dict[int, tuple[bytes, bytes]]) -> bytes:
     """`around` keeps what stands around the value of a sample; most series share their times."""
-    labels = b"".join(
-        _field(1, _field(1, name.encode()) + _field(2, value.encode()))
-        for name, value in sorted(series.labels.items())
+    labels = encode(
+        (1, encode([(1, name), (2, value)])) for name, value in sorted(series.labels.items())
     )
     values = struct.pack(f"<{len(series.values)}d", *series.values)
     samples = []
     for index, time in enumerate(series.times):
         if time not in around:
-            after = b"\x10" + _number(time)
-            around[time] = b"\x12" + _number(9 + len(after)) + b"\x09", after
+            after = b"\x10" + varint(time)
+            around[time] = b"\x12" + varint(9 + len(after)) + b"\x09", after
         before, after = around[time]
         samples.append(before + values[8 * index : 8 * index + 8] + after)
     return labels + b"".join(samples)
@@ -53,7 +37,7 @@ def _timeseries(series: Series, around: dict[int, tuple[bytes, bytes]]) -> bytes
 
 def _snappy(content: bytes) -> bytes:
     """A valid Snappy block that compresses nothing."""
-    out = bytearray(_number(len(content)))
+    out = bytearray(varint(len(content)))
     for begin in range(0, len(content), _LITERAL):
         part = content[begin : begin + _LITERAL]
         out += bytes([61 << 2]) + struct.pack("<H", len(part) - 1) + part
@@ -63,4 +47,4 @@ def _snappy(content: bytes) -> bytes:
 def body(series: Iterable[Series]) -> bytes:
     """A WriteRequest. The samples of each series must rise in time."""
     around: dict[int, tuple[bytes, bytes]] = {}
-    return _snappy(b"".join(_field(1, _timeseries(one, around)) for one in series))
+    return _snappy(encode((1, _timeseries(one, around)) for one in series))

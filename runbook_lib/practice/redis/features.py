@@ -13,14 +13,14 @@ import datetime
 import struct
 from collections.abc import Sequence
 
+from runbook_lib.practice.protobuf import decode, encode, fields, signed, whole
+
 Value = int | float | str | bool | datetime.datetime | None
 
 # feast.types.ValueType
 STRING, INT64 = 2, 4
-# Numbers of the message's fields, and protobuf's wire types.
+# Numbers of the message's fields.
 _STRING, _INT64, _DOUBLE, _BOOL, _TIME = 2, 4, 5, 7, 8
-_VARINT, _EIGHT_BYTES, _LENGTH = 0, 1, 2
-_64_BITS = (1 << 64) - 1
 _32_BITS = (1 << 32) - 1
 
 
@@ -48,15 +48,15 @@ def encode_value(value: Value) -> bytes:
         case None:
             return b""
         case bool():
-            return _tag(_BOOL, _VARINT) + _varint(int(value))
+            return encode([(_BOOL, value)])
         case int():
-            return _tag(_INT64, _VARINT) + _varint(value)
+            return encode([(_INT64, value)])
         case float():
-            return _tag(_DOUBLE, _EIGHT_BYTES) + struct.pack("<d", value)
+            return encode([(_DOUBLE, value)])
         case str():
-            return _tag(_STRING, _LENGTH) + _varint(len(_utf8(value))) + _utf8(value)
+            return encode([(_STRING, value)])
         case datetime.datetime():
-            return _tag(_TIME, _VARINT) + _varint(int(value.timestamp()))
+            return encode([(_TIME, int(value.timestamp()))])
     raise ValueError(f"no feature value: {value!r}")
 
 
@@ -67,40 +67,36 @@ def decode_value(message: bytes) -> Value:
     """
     if not message:
         return None
-    key, at = _read_varint(message, 0)
-    match key >> 3, key & 7:
-        case (19, 0):  # null_val
+    number, kind, value = next(fields(message))
+    match number, kind, value:
+        case 19, 0, int():  # null_val
             return None
-        case (3 | 4, 0):  # int32_val, int64_val
-            return _signed(_read_varint(message, at)[0])
-        case (7, 0):  # bool_val
-            return bool(_read_varint(message, at)[0])
-        case (8, 0):  # unix_timestamp_val
-            return _time(_signed(_read_varint(message, at)[0]))
-        case (5, 1):  # double_val
-            return float(_unpack("<d", message, at))
-        case (6, 5):  # float_val
-            return float(_unpack("<f", message, at))
-        case (2, 2):  # string_val
-            length, at = _read_varint(message, at)
-            return message[at : at + length].decode()
-    raise ValueError(f"feature values of field {key >> 3} are not supported")
+        case ((3 | 4), 0, int()):  # int32_val, int64_val
+            return signed(value)
+        case 7, 0, int():  # bool_val
+            return bool(value)
+        case 8, 0, int():  # unix_timestamp_val
+            return _time(signed(value))
+        case 5, 1, bytes():  # double_val
+            return float(struct.unpack("<d", value)[0])
+        case 6, 5, bytes():  # float_val
+            return float(struct.unpack("<f", value)[0])
+        case 2, 2, bytes():  # string_val
+            return value.decode()
+    raise ValueError(f"feature values of field {number} are not supported")
 
 
 def encode_timestamp(when: datetime.datetime) -> bytes:
     """`google.protobuf.Timestamp`, to the second, as Feast writes it."""
     seconds = int(when.timestamp())
-    return _tag(1, _VARINT) + _varint(seconds) if seconds else b""
+    return encode([(1, seconds)]) if seconds else b""
 
 
 def decode_timestamp(message: bytes) -> datetime.datetime:
     """The time of a `google.protobuf.Timestamp`, aware, in UTC."""
-    fields, at = {1: 0, 2: 0}, 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        value, at = _read_varint(message, at)
-        fields[key >> 3] = _signed(value)
-    return _time(fields[1]) + datetime.timedelta(microseconds=fields[2] // 1000)
+    found = decode(message)
+    seconds, nanoseconds = (signed(whole(found, number)) for number in (1, 2))
+    return _time(seconds) + datetime.timedelta(microseconds=nanoseconds // 1000)
 
 
 def murmur3(data: bytes) -> int:
@@ -136,46 +132,6 @@ def _entity_value(value: int | str) -> bytes:
 
 def _utf8(text: str) -> bytes:
     return text.encode()
-
-
-def _tag(field: int, kind: int) -> bytes:
-    return _varint(field << 3 | kind)
-
-
-def _varint(number: int) -> bytes:
-    number &= _64_BITS
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    number = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            raise ValueError("a protobuf message ends in the middle of a number")
-        byte = message[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-    raise ValueError("a protobuf number has more than ten bytes")
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
-
-
-def _unpack(layout: str, message: bytes, at: int) -> float:
-    try:
-        value: float
-        (value,) = struct.unpack_from(layout, message, at)
-    except struct.error as error:
-        raise ValueError(f"a protobuf message is too short: {error}") from None
-    return value
 
 
 def _time(seconds: int) -> datetime.datetime:

@@ -12,8 +12,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from runbook_lib.practice.redis.contents import JOIN_KEY, PROJECT, VIEWS
-from runbook_lib.practice.services.protobuf import (
+from runbook_lib.practice.protobuf import (
     Field,
     decode,
     encode,
@@ -21,6 +20,7 @@ from runbook_lib.practice.services.protobuf import (
     text,
     whole,
 )
+from runbook_lib.practice.redis.contents import JOIN_KEY, PROJECT, VIEWS
 
 # feast.types.ValueType
 STRING, INT32, INT64, DOUBLE, UNIX_TIMESTAMP = 2, 3, 4, 5, 8

@@ -1,54 +1,75 @@
-"""As much of protobuf's wire format as Feast's registry needs: varints and length-delimited.
+"""Protobuf's wire format: fields by their numbers, without the groups that proto3 has dropped.
 
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator
 
-Field = tuple[int, int | str | bytes]
+Field = tuple[int, int | float | str | bytes]
 Message = dict[int, list[int | bytes]]
 
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
+_64_BITS = (1 << 64) - 1
 
 
 def encode(fields: Iterable[Field]) -> bytes:
-    """A message of these fields, by number; a message in it is given as its bytes."""
+    """A message of these fields, by number; a message in it is given as its bytes.
+
+    A float is written as a double, and a negative integer as an int64.
+    """
     out = bytearray()
     for number, value in fields:
         if isinstance(value, int):
-            out += _varint(number << 3 | _VARINT) + _varint(value)
+            out += varint(number << 3 | VARINT) + varint(value)
+        elif isinstance(value, float):
+            out += varint(number << 3 | EIGHT_BYTES) + struct.pack("<d", value)
         else:
             raw = value.encode() if isinstance(value, str) else value
-            out += _varint(number << 3 | _LENGTH) + _varint(len(raw)) + raw
+            out += varint(number << 3 | LENGTH) + varint(len(raw)) + raw
     return bytes(out)
 
 
-def decode(raw: bytes) -> Message:
-    """The fields of a message by number, each with all its values. Raises ValueError."""
-    found: Message = {}
+def fields(raw: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+    """(number, wire type, value) of each field on the wire; all but varints are bytes.
+
+    Raises ValueError for bytes that are no message.
+    """
     at = 0
     while at < len(raw):
         key, at = _read(raw, at)
         number, kind = key >> 3, key & 7
         if number == 0:
             raise ValueError("no field has the number 0")
-        if kind == _VARINT:
+        if kind == VARINT:
             value, at = _read(raw, at)
-            found.setdefault(number, []).append(value)
+            yield number, kind, value
             continue
-        if kind == _LENGTH:
+        if kind == LENGTH:
             length, at = _read(raw, at)
-        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
-            length = 8 if kind == _EIGHT_BYTES else 4
+        elif kind in (EIGHT_BYTES, FOUR_BYTES):
+            length = 8 if kind == EIGHT_BYTES else 4
         else:
             raise ValueError(f"no wire type has the number {kind}")
         if at + length > len(raw):
             raise ValueError("a message ends in the middle of a field")
-        found.setdefault(number, []).append(raw[at : at + length])
+        yield number, kind, raw[at : at + length]
         at += length
+
+
+def decode(raw: bytes) -> Message:
+    """The fields of a message by number, each with all its values. Raises ValueError."""
+    found: Message = {}
+    for number, _, value in fields(raw):
+        found.setdefault(number, []).append(value)
     return found
+
+
+def signed(number: int) -> int:
+    """The integer that a varint of an int32 or int64 stands for."""
+    return number - _64_BITS - 1 if number >> 63 else number
 
 
 def text(message: Message, number: int) -> str:
@@ -77,7 +98,9 @@ def messages(message: Message, number: int) -> list[Message]:
     return found
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number of up to 64 bits; a negative one as its two's complement."""
+    number &= _64_BITS
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
