@@ -1,4 +1,4 @@
-"""A practice Kubernetes API in a thread of its own, and the clients that talk to it."""
+"""A practice Kubernetes API in a thread of its own with its clients, and what others start."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from practice.inside import Inside
 
 from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes_api import KubernetesApi
+from runbook_lib.practice.redis.system import OnlineStore
 
 NODES = ("node-a", "node-b", "node-c")
 DEADLINE_SECONDS = 15.0
@@ -221,3 +223,18 @@ def breakable_account(account: Aws) -> Iterator[Aws]:
     yield account
     asyncio.run(account.start())
     asyncio.run(account.heal())
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """Applications on real dependencies; those of one file share it."""
+    running = Inside(tmp_path_factory.mktemp("inside"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def redis(inside: Inside, tmp_path_factory: pytest.TempPathFactory) -> OnlineStore:
+    """The online store of `inside`."""
+    made: OnlineStore = inside.add(OnlineStore(tmp_path_factory.mktemp("redis")))
+    return made

@@ -14,8 +14,11 @@ from typing import Any
 import httpx
 
 from runbook_lib.practice import seed
+from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.postgres.server import DATABASE, Postgres
+from runbook_lib.practice.redis.system import OnlineStore
+from runbook_lib.practice.services.feast import FeatureServer
 from runbook_lib.practice.system import System, perform
 from runbook_lib.practice.wait import until
 
@@ -62,6 +65,16 @@ class Inside:
         self.systems.append(system)
         self.run(system.start())
         return system
+
+    def add_feature_server(self, account: Aws, redis: OnlineStore) -> FeatureServer:
+        """Feast on this Redis, without traffic of its own."""
+        where = self.addresses(redis=redis)
+        made: FeatureServer = self.add(
+            FeatureServer(self.api.store, self.api.kubelet, account, where)
+        )
+        made.traffic(0)
+        self.until_ready("feast", 2)
+        return made
 
     def verb(self, system: System, verb: str, **arguments: Any) -> Any:
         return self.run(perform(system, verb, arguments))

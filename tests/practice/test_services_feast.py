@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,27 +24,8 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    running = Inside(tmp_path_factory.mktemp("inside"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def redis(inside: Inside, tmp_path_factory: pytest.TempPathFactory) -> OnlineStore:
-    made: OnlineStore = inside.add(OnlineStore(Path(tmp_path_factory.mktemp("redis"))))
-    return made
-
-
-@pytest.fixture(scope="module")
 def server(inside: Inside, account: Aws, redis: OnlineStore) -> FeatureServer:
-    where = inside.addresses(redis=redis)
-    made: FeatureServer = inside.add(
-        FeatureServer(inside.api.store, inside.api.kubelet, account, where)
-    )
-    made.traffic(0)
-    inside.until_ready("feast", 2)
-    return made
+    return inside.add_feature_server(account, redis)
 
 
 @pytest.fixture

@@ -23,13 +23,6 @@ ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
 
 
 @pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    running = Inside(tmp_path_factory.mktemp("inside"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
 def server(inside: Inside) -> ModelServers:
     made: ModelServers = inside.add(ModelServers(inside.api.store, inside.api.kubelet))
     made.traffic(0)

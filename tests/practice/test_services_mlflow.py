@@ -21,13 +21,6 @@ SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    running = Inside(tmp_path_factory.mktemp("inside"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
 def server(inside: Inside, account: Aws) -> Mlflow:
     made: Mlflow = inside.add(Mlflow(inside.api.store, inside.api.kubelet, account))
     made.traffic(0)

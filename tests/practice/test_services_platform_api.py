@@ -31,19 +31,6 @@ JWT = "jwt-secret-of-the-healthy-platform"
 DEPLOYMENT = "apps/deployments/platform-api"
 
 
-@pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    running = Inside(tmp_path_factory.mktemp("inside"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def redis(inside: Inside, tmp_path_factory: pytest.TempPathFactory) -> OnlineStore:
-    made: OnlineStore = inside.add(OnlineStore(tmp_path_factory.mktemp("redis")))
-    return made
-
-
 class Cache:
     """The API's cache, as redis-cli sees it."""
 

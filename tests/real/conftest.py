@@ -7,7 +7,6 @@ absent is skipped.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -15,16 +14,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from practice.inside import Inside
+from practice.conftest import account, inside, redis
 
-from runbook_lib.practice.aws.server import Aws
+__all__ = ["account", "inside", "redis"]  # fixtures that are shared
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 90.0
@@ -148,19 +146,3 @@ def outline(answer: httpx.Response) -> dict[str, Any]:
             if name in body:
                 found[name] = body[name]
     return found
-
-
-@pytest.fixture(scope="module")
-def inside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    running = Inside(tmp_path_factory.mktemp("inside"))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="session")
-def account() -> Iterator[Aws]:
-    running = Aws()
-    running.create()
-    running.seed("a-master-password")
-    yield running
-    asyncio.run(running.stop())

@@ -40,22 +40,10 @@ entity_key_serialization_version: 3
 
 
 @pytest.fixture(scope="module")
-def redis(inside: Inside, tmp_path_factory: pytest.TempPathFactory) -> OnlineStore:
-    made: OnlineStore = inside.add(OnlineStore(tmp_path_factory.mktemp("redis")))
-    for state, customer in (("stale", "101"), ("absent", "102"), ("null", "103")):
-        inside.verb(made, "features", state=state, entities=[customer])
-    return made
-
-
-@pytest.fixture(scope="module")
 def ours(inside: Inside, account: Aws, redis: OnlineStore) -> FeatureServer:
-    where = inside.addresses(redis=redis)
-    made: FeatureServer = inside.add(
-        FeatureServer(inside.api.store, inside.api.kubelet, account, where)
-    )
-    made.traffic(0)
-    inside.until_ready("feast", 2)
-    return made
+    for state, customer in (("stale", "101"), ("absent", "102"), ("null", "103")):
+        inside.verb(redis, "features", state=state, entities=[customer])
+    return inside.add_feature_server(account, redis)
 
 
 @pytest.fixture(scope="module")
