@@ -122,9 +122,11 @@ class Systems:
         for system in self.all.values():
             await system.start()
         below = (self.aws, self.postgres, self.redis)
-        above = (one for one in self.all.values() if one not in (*below, self.kubernetes))
-        # From below: a pod that starts while its database restarts would crash.
-        for storey in (below, (self.kubernetes,), above):
+        apart = (*below, self.kubernetes, self.prometheus)
+        above = (one for one in self.all.values() if one not in apart)
+        # From below: a pod that starts while its database restarts would crash. What is measured
+        # first is taken for how all has been.
+        for storey in (below, (self.kubernetes,), above, (self.prometheus,)):
             async with asyncio.TaskGroup() as side_by_side:
                 for system in storey:
                     side_by_side.create_task(system.heal())

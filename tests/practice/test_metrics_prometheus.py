@@ -19,6 +19,7 @@ from runbook_lib.practice.metrics.systems import Prometheus
 from runbook_lib.practice.wait import until
 
 SECONDS = 10.0
+CALM = {"up_since": [({}, 1.0)], "calm_total": [({"zone": "a"}, 40.0)]}
 ALWAYS = {"Watchdog", "InfoInhibitor"}
 
 
@@ -65,7 +66,7 @@ class Running:
 @pytest.fixture(scope="module")
 def _running() -> Iterator[Running]:
     target = Settable()
-    target.values = {"up_since": [({}, 1.0)], "calm_total": [({"zone": "a"}, 40.0)]}
+    target.values = dict(CALM)
     prometheus = Prometheus(
         [Target(target, "settable:80")], scrape_seconds=0.05, evaluation_seconds=0.05
     )
@@ -79,7 +80,7 @@ def _running() -> Iterator[Running]:
 def running(_running: Running) -> Iterator[Running]:
     yield _running
     _running.hosted.do("start")
-    _running.target.values = {"up_since": [({}, 1.0)]}
+    _running.target.values = dict(CALM)
     _running.hosted.do("heal")
 
 
@@ -289,6 +290,20 @@ def test_a_series_that_was_put_in_raises_the_rules_alert(running: Running) -> No
     running.hosted.do("heal")
     running.until(lambda: set(running.alerts()) == ALWAYS, "healed")
     assert running.values("http_requests_total") == {}
+
+
+def test_after_heal_no_rule_looks_back_at_what_was_broken(running: Running) -> None:
+    waiting = {"namespace": "shop", "pod": "cart-1", "reason": "CrashLoopBackOff"}
+    name = "kube_pod_container_status_waiting_reason"
+    running.target.values = {name: [(waiting, 1.0)], "up_since": [({}, 1.0)]}
+    running.until(lambda: "KubePodCrashLooping" in running.alerts(), "it is pending")
+    running.target.values = dict(CALM)
+    running.until(lambda: running.values(name) == {}, "the pod is gone")
+    assert "KubePodCrashLooping" in running.alerts()
+    running.hosted.do("heal")
+    assert running.values(f"max_over_time({name}[5m])") == {}
+    assert set(running.alerts()) == ALWAYS
+    assert running.values("calm_total offset 1h") == {"a": 40.0}
 
 
 def test_points_and_shapes_of_a_gauge(running: Running) -> None:

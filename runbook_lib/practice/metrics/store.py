@@ -189,6 +189,13 @@ class SeriesStore:
             for key in keys:
                 self._put.pop(key, None)
 
+    def forget(self) -> None:
+        """Nothing was ever scraped: each target's next scrape gives it a calm history anew."""
+        with self._lock:
+            self._series.clear()
+            self._names.clear()
+            self._alive.clear()
+
     # reading
 
     def select(self, matches: list[Match], begin: int, end: int) -> list[Series]:

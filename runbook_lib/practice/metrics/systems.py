@@ -132,15 +132,18 @@ class Prometheus(System):
         await self.face.stop()
 
     async def heal(self) -> None:
-        """Nothing injected is left; what was scraped stays, as a real one's past does."""
+        """As after the start: nothing injected, and a calm past, computed from a scrape of now.
+
+        What was scraped while things were broken would let rules with a window fire on.
+        """
         self.face.behaviour = Behaviour()
-        changed = bool(self._put)
         self.store.take_out(self._put)
         self._put.clear()
         ended = self.alerts.resolve()
+        self.store.forget()
         if self.running:
             await self.scraper.scrape()
-            await self.apply(ended, changed=changed or bool(ended))
+            await self.apply(ended)
 
     async def _run(self) -> None:
         while True:

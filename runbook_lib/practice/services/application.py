@@ -131,6 +131,8 @@ class Application(System):
 
     async def heal(self) -> None:
         self._rules = []
+        # Answers to requests of before go to the old ones.
+        self._counters = Counters()
         self._traffic.calm()
         await self._close_pools()
 
@@ -181,7 +183,7 @@ class Application(System):
     # the way of a request
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        began = time.monotonic()
+        began, counters = time.monotonic(), self._counters
         chosen: list[Target] = []
         try:
             given = await self._through(request, chosen)
@@ -192,7 +194,7 @@ class Application(System):
             where = (pod["metadata"]["namespace"], pod["metadata"]["name"])
             route, seconds = self.route_of(request.path), time.monotonic() - began
             what = (self.app_of(pod), request.method, route, given.status)
-            self._counters.observe(where, *what, seconds)
+            counters.observe(where, *what, seconds)
         return respond(given)
 
     async def _through(self, request: web.Request, chosen: list[Target]) -> Answer:
