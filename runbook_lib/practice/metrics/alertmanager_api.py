@@ -6,7 +6,6 @@ Source: api/v2/openapi.yaml and notify of Alertmanager 0.25.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import time
@@ -30,6 +29,7 @@ from runbook_lib.practice.metrics.alertmanager import (
 )
 from runbook_lib.practice.metrics.faces import Face
 from runbook_lib.practice.metrics.samples import Labels
+from runbook_lib.practice.wait import cancel
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession, web
@@ -77,9 +77,7 @@ class AlertmanagerApi(Face):
     async def stop(self) -> None:
         if self._task is not None:
             task, self._task = self._task, None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel(task)
         await super().stop()
 
     def _guarded(self, handler: Handler) -> Handler:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 
 from runbook_lib.practice.metrics.samples import Collector, Labels, Sample, milliseconds
 from runbook_lib.practice.metrics.store import SeriesStore
+from runbook_lib.practice.wait import cancel
 
 _LOG = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 2.0
@@ -66,9 +66,7 @@ class Scraper:
     async def stop(self) -> None:
         if self._task is not None:
             task, self._task = self._task, None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel(task)
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             for target in self.targets:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import re
 import time
@@ -21,6 +20,7 @@ from runbook_lib.practice.metrics.samples import NAME, Key
 from runbook_lib.practice.metrics.scrape import Scraper, Target
 from runbook_lib.practice.metrics.store import SeriesStore
 from runbook_lib.practice.system import System
+from runbook_lib.practice.wait import cancel
 
 _LOG = logging.getLogger(__name__)
 EVALUATION_SECONDS = 2.0
@@ -125,9 +125,7 @@ class Prometheus(System):
         """No scrapes and no rules either: a gap, as a real one leaves it."""
         if self._task is not None:
             task, self._task = self._task, None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await cancel(task)
         await self.scraper.stop()
         await self.face.stop()
 
