@@ -191,14 +191,15 @@ def aws(
 
     service, _, operation = call.partition(".")
     try:
-        answer = getattr(_aws_client(platform, service, seconds), operation)(**(with_ or {}))
+        answer = getattr(aws_client(platform, service, seconds), operation)(**(with_ or {}))
     except (BotoCoreError, ClientError) as failure:
         raise CouldNotLook(str(failure)) from None
     answer.pop("ResponseMetadata", None)
     return _plain(answer)
 
 
-def _aws_client(platform: Platform, service: str, seconds: float) -> Any:
+def aws_client(platform: Platform, service: str, seconds: float = SECONDS) -> Any:
+    """boto3's client of a service, as the on-call engineer; it asks once, for so many seconds."""
     import boto3
     from botocore.config import Config
 

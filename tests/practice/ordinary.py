@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 import psycopg
 
+from runbook_lib.practice.lookers import aws_client
 from runbook_lib.practice.platform import Platform
 
 
-def connect(platform: Platform, **changes: str) -> psycopg.Connection:
-    env = platform.env
+def connect(env: Mapping[str, str], **changes: str) -> psycopg.Connection:
+    """A connection by these libpq variables, which `changes` overrides."""
     parameters = {
         "host": env["PGHOST"],
         "port": env["PGPORT"],
@@ -25,23 +27,6 @@ def connect(platform: Platform, **changes: str) -> psycopg.Connection:
     return psycopg.connect(**{**parameters, **changes}, autocommit=True)
 
 
-def aws(platform: Platform, service: str, *, read_timeout: float = 5) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    env = platform.env
-    return boto3.client(
-        service,
-        endpoint_url=env["AWS_ENDPOINT_URL"],
-        region_name=env["AWS_DEFAULT_REGION"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        config=Config(
-            retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=read_timeout
-        ),
-    )
-
-
 def core(platform: Platform) -> Any:
     import kubernetes
 
@@ -52,7 +37,7 @@ def core(platform: Platform) -> Any:
 def database_connections(platform: Platform) -> list[float]:
     """CloudWatch's maxima of the last hour, oldest first."""
     now = datetime.datetime.now(datetime.UTC)
-    answer = aws(platform, "cloudwatch").get_metric_statistics(
+    answer = aws_client(platform, "cloudwatch").get_metric_statistics(
         Namespace="AWS/RDS",
         MetricName="DatabaseConnections",
         Dimensions=[{"Name": "DBInstanceIdentifier", "Value": "mlops-platform-production-mlflow"}],

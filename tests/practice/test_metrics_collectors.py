@@ -135,7 +135,7 @@ def test_the_real_database(platform: Platform) -> None:
     connections: list[Any] = []
 
     def opened() -> Any:
-        connections.append(connect(platform))
+        connections.append(connect(platform.env))
         connections[-1].autocommit = True
         return connections[-1]
 
@@ -156,7 +156,7 @@ def _sees_a_connection_end(
     assert _value(found, "pg_stat_user_tables_n_live_tup", relname="runs") >= 0
     assert len(connections) == 1 and _measured(exporter)["pg_up"] and len(connections) == 1
     connections[0].execute("SELECT 1")
-    with contextlib.closing(connect(platform)) as other:
+    with contextlib.closing(connect(platform.env)) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [connections[0].info.backend_pid])
     # The server runs: what ended was the connection only.
     assert _value(_measured(exporter), "pg_up") == 1 and len(connections) == 2

@@ -156,7 +156,7 @@ def test_death_of_the_guard_takes_postgres_with_it() -> None:
         guard.kill()
         until(lambda: not any(map(psutil.Process.is_running, postgres)), 10, "PostgreSQL gone")
         with pytest.raises(psycopg.OperationalError, match="refused"):
-            connect(platform)
+            connect(platform.env)
     traces.wait_until_gone()
 
 
@@ -199,7 +199,7 @@ def test_two_platforms_side_by_side(platform: Platform) -> None:
         assert not set(other.secrets) & set(platform.secrets)
         other.do("postgres", "kill")
         core(other).patch_node("ip-10-0-1-7.ec2.internal", {"metadata": {"labels": {"other": "1"}}})
-        with connect(platform) as connection:
+        with connect(platform.env) as connection:
             assert connection.execute("SELECT count(*) FROM runs").fetchone() == (400,)
         node = core(platform).read_node("ip-10-0-1-7.ec2.internal")
         assert "other" not in node.metadata.labels

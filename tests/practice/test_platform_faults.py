@@ -12,10 +12,11 @@ import httpx
 import psycopg
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from practice.ordinary import aws, connect, core, database_connections, firing
+from practice.ordinary import connect, core, database_connections, firing
 
 from runbook_lib.practice import scenario as scenarios
 from runbook_lib.practice.demo import SHOWN
+from runbook_lib.practice.lookers import aws_client
 from runbook_lib.practice.platform import Platform, PracticeError
 from runbook_lib.practice.seed.parts import NODES
 from runbook_lib.practice.wait import until
@@ -36,14 +37,14 @@ def broken(platform: Platform, name: str) -> None:
 
 def application(platform: Platform) -> psycopg.Connection:
     """A connection as the platform API makes it."""
-    return connect(platform, user="platform_api", password=platform.passwords["platform_api"])
+    return connect(platform.env, user="platform_api", password=platform.passwords["platform_api"])
 
 
 def test_leaked_connections_shut_ordinary_clients_out(breakable: Platform) -> None:
     broken(breakable, "leaking-client")
     with pytest.raises(psycopg.OperationalError, match=r"slots|too many clients"):
         application(breakable)
-    with connect(breakable) as monitoring:
+    with connect(breakable.env) as monitoring:
         counted = monitoring.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'platform-api'"
             " AND usename = 'platform_api' AND state = 'idle'"
@@ -69,14 +70,14 @@ def _connects(platform: Platform) -> bool:
 
 def test_leaked_connections_can_be_ended_by_the_monitoring_role(breakable: Platform) -> None:
     broken(breakable, "leaking-client")
-    with connect(breakable) as monitoring:
+    with connect(breakable.env) as monitoring:
         monitoring.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'platform-api'"
         )
         until(lambda: _connects(breakable), 5, "ordinary clients get in again")
     scenarios.heal(breakable)
-    with connect(breakable) as monitoring:
+    with connect(breakable.env) as monitoring:
         pooled = monitoring.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'platform-api'"
         ).fetchone()
@@ -186,7 +187,7 @@ def test_aws_errors_in_each_services_own_words(
     seen = set()
     for service, operation in calls:
         with pytest.raises(ClientError) as refused:
-            getattr(aws(breakable, service), operation)()
+            getattr(aws_client(breakable, service), operation)()
         seen.add(refused.value.response["Error"]["Code"])
         assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in status, service
     assert seen == codes
@@ -195,7 +196,7 @@ def test_aws_errors_in_each_services_own_words(
 def test_aws_fault_strikes_the_operation_it_names_as_often_as_it_says(breakable: Platform) -> None:
     rule = {"kind": "denied", "service": "eks", "operation": "DescribeCluster", "times": 1}
     breakable.do("aws", "faults", rules=[rule])
-    eks = aws(breakable, "eks")
+    eks = aws_client(breakable, "eks")
     assert eks.list_clusters()["clusters"] == ["mlops-platform-production"]
     with pytest.raises(ClientError, match="not authorized to perform: eks:DescribeCluster"):
         eks.describe_cluster(name="mlops-platform-production")
@@ -205,8 +206,8 @@ def test_aws_fault_strikes_the_operation_it_names_as_often_as_it_says(breakable:
 def test_aws_delay_outlasts_a_clients_patience(breakable: Platform) -> None:
     breakable.do("aws", "faults", rules=[{"kind": "delay", "service": "rds", "seconds": 60}])
     with pytest.raises(BotoCoreError, match="Read timeout"):
-        aws(breakable, "rds", read_timeout=0.3).describe_db_instances()
-    assert aws(breakable, "sts").get_caller_identity()["Account"] == "123456789012"
+        aws_client(breakable, "rds", seconds=0.3).describe_db_instances()
+    assert aws_client(breakable, "sts").get_caller_identity()["Account"] == "123456789012"
 
 
 def test_unknown_aws_fault_is_refused(breakable: Platform) -> None:
@@ -241,7 +242,8 @@ def test_kubernetes_returns_with_its_objects_and_certificate(breakable: Platform
     before = core(breakable).read_node("ip-10-0-1-7.ec2.internal").metadata.uid
     breakable.do("kubernetes", "restart")
     assert core(breakable).read_node("ip-10-0-1-7.ec2.internal").metadata.uid == before
-    cluster = aws(breakable, "eks").describe_cluster(name="mlops-platform-production")["cluster"]
+    eks = aws_client(breakable, "eks")
+    cluster = eks.describe_cluster(name="mlops-platform-production")["cluster"]
     context = ssl.create_default_context(
         cadata=base64.b64decode(cluster["certificateAuthority"]["data"]).decode()
     )
@@ -252,9 +254,9 @@ def test_kubernetes_returns_with_its_objects_and_certificate(breakable: Platform
 def test_ended_postgres_refuses_and_comes_back_with_its_rows(breakable: Platform, end: str) -> None:
     breakable.do("postgres", end)
     with pytest.raises(psycopg.OperationalError, match="refused"):
-        connect(breakable)
+        connect(breakable.env)
     breakable.do("postgres", "start")
-    with connect(breakable) as connection:
+    with connect(breakable.env) as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (400,)
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from practice.ordinary import aws, connect, core, database_connections
+from practice.ordinary import connect, core, database_connections
 
+from runbook_lib.practice.lookers import aws_client
 from runbook_lib.practice.platform import Platform, PracticeError
 
 
 def test_database_answers_the_monitoring_role(platform: Platform) -> None:
-    with connect(platform) as connection:
+    with connect(platform.env) as connection:
         row = connection.execute(
             "SELECT rolsuper, current_setting('max_connections')::int,"
             " current_setting('superuser_reserved_connections')::int,"
@@ -30,7 +31,7 @@ def test_database_answers_the_monitoring_role(platform: Platform) -> None:
 
 
 def test_monitoring_role_sees_the_applications_sessions(platform: Platform) -> None:
-    with connect(platform) as connection:
+    with connect(platform.env) as connection:
         rows = connection.execute(
             "SELECT usename, application_name, state, count(*) FROM pg_stat_activity"
             " WHERE usename IN ('platform_api', 'mlflow') GROUP BY 1, 2, 3 ORDER BY 1"
@@ -43,7 +44,7 @@ def test_monitoring_role_sees_the_applications_sessions(platform: Platform) -> N
 
 def test_database_refuses_a_wrong_password(platform: Platform) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        connect(platform, password="wrong")
+        connect(platform.env, password="wrong")
 
 
 def test_eks_names_the_kubernetes_api_and_its_certificate(platform: Platform) -> None:
@@ -51,13 +52,14 @@ def test_eks_names_the_kubernetes_api_and_its_certificate(platform: Platform) ->
 
     kubeconfig = yaml.safe_load(Path(platform.env["KUBECONFIG"]).read_text())
     served = kubeconfig["clusters"][0]["cluster"]
-    cluster = aws(platform, "eks").describe_cluster(name="mlops-platform-production")["cluster"]
+    eks = aws_client(platform, "eks")
+    cluster = eks.describe_cluster(name="mlops-platform-production")["cluster"]
     assert cluster["status"] == "ACTIVE"
     assert cluster["endpoint"] == served["server"]
     certificate = base64.b64decode(cluster["certificateAuthority"]["data"])
     assert certificate.startswith(b"-----BEGIN CERTIFICATE-----")
     assert cluster["resourcesVpcConfig"]["clusterSecurityGroupId"].startswith("sg-")
-    group = aws(platform, "eks").describe_nodegroup(
+    group = aws_client(platform, "eks").describe_nodegroup(
         clusterName="mlops-platform-production", nodegroupName="compute-nodes"
     )["nodegroup"]
     assert group["scalingConfig"] == {"minSize": 3, "maxSize": 6, "desiredSize": 3}
@@ -65,7 +67,7 @@ def test_eks_names_the_kubernetes_api_and_its_certificate(platform: Platform) ->
 
 
 def test_each_node_is_an_instance_with_passing_status_checks(platform: Platform) -> None:
-    ec2 = aws(platform, "ec2")
+    ec2 = aws_client(platform, "ec2")
     for node in core(platform).list_node().items:
         name = node.metadata.name
         found = ec2.describe_instances(Filters=[{"Name": "private-dns-name", "Values": [name]}])
@@ -79,7 +81,7 @@ def test_each_node_is_an_instance_with_passing_status_checks(platform: Platform)
 
 
 def test_rds_is_available_and_its_last_hour_calm(platform: Platform) -> None:
-    rds = aws(platform, "rds")
+    rds = aws_client(platform, "rds")
     name = "mlops-platform-production-mlflow"
     (instance,) = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
     assert (instance["DBInstanceStatus"], instance["DBInstanceClass"]) == (
@@ -144,7 +146,7 @@ def test_database_secret_opens_the_database(platform: Platform) -> None:
     data = core(platform).read_namespaced_secret("mlflow-db-secret", "mlops-platform").data
     value = {key: base64.b64decode(text).decode() for key, text in data.items()}
     with connect(
-        platform,
+        platform.env,
         host=value["host"],
         port=value["port"],
         user=value["username"],

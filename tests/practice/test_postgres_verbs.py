@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from practice.hosted import Hosted
+from practice.ordinary import connect
 
 from runbook_lib.practice.postgres.server import MAX_CONNECTIONS
 from runbook_lib.practice.postgres.system import Database
@@ -42,33 +43,19 @@ def pods_changed(hosted: Hosted, pods: dict[str, list[str]]) -> None:
     hosted.run(functools.partial(hosted.system.pods_changed, pods))
 
 
-def connect(database: Database, **changes: Any) -> psycopg.Connection:
-    env = database.environment()
-    parameters = {
-        "host": env["PGHOST"],
-        "port": env["PGPORT"],
-        "user": env["PGUSER"],
-        "password": env["PGPASSWORD"],
-        "dbname": env["PGDATABASE"],
-        "sslmode": env["PGSSLMODE"],
-        "connect_timeout": "5",
-    }
-    return psycopg.connect(**{**parameters, **changes}, autocommit=True)
-
-
 def as_role(database: Database, role: str) -> psycopg.Connection:
-    return connect(database, user=role, password=database.server.passwords[role])
+    return connect(database.environment(), user=role, password=database.server.passwords[role])
 
 
 def ask(database: Database, question: str, *arguments: Any) -> Any:
     """The first value of the answer, as the monitoring role sees it."""
-    with connect(database) as connection:
+    with connect(database.environment()) as connection:
         row = connection.execute(question, arguments).fetchone()
     return row[0] if row else None
 
 
 def assert_healthy(database: Database) -> None:
-    with connect(database, application_name="test") as connection:
+    with connect(database.environment(), application_name="test") as connection:
         sessions = connection.execute(
             "SELECT application_name, state, count(*) FROM pg_stat_activity"
             " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2"
@@ -174,7 +161,7 @@ def test_locked_table_makes_readers_wait(hosted: Hosted, database: Database) -> 
 
 def test_lock_chain_leads_to_its_blocker(hosted: Hosted, database: Database) -> None:
     hosted.do("lock_chain", depth=3)
-    with connect(database) as monitoring:
+    with connect(database.environment()) as monitoring:
         rows = monitoring.execute(
             "SELECT pid, application_name, state, pg_blocking_pids(pid) FROM pg_stat_activity"
             " WHERE datname = 'mlflow' AND state IN ('active', 'idle in transaction')"
@@ -184,7 +171,7 @@ def test_lock_chain_leads_to_its_blocker(hosted: Hosted, database: Database) -> 
     assert len(rows) == 4 and all(len(blocked_by) <= 1 for blocked_by in blockers.values())
     (root,) = [row for row in rows if not row[3]]
     assert root[1:3] == ("reporting", "idle in transaction")
-    with connect(database) as monitoring:
+    with connect(database.environment()) as monitoring:
         monitoring.execute("SELECT pg_terminate_backend(%s)", [root[0]])
     until(lambda: ask(database, SESSIONS, "mlflow", "active") < 3, 5, "the chain moves on")
 
@@ -207,7 +194,7 @@ def test_job_that_locks_a_table_makes_readers_slow(hosted: Hosted, database: Dat
 
 def test_long_query_computes(hosted: Hosted, database: Database) -> None:
     hosted.do("long_query", application="reporting")
-    with connect(database) as monitoring:
+    with connect(database.environment()) as monitoring:
         row = monitoring.execute(
             "SELECT state, wait_event_type, query FROM pg_stat_activity"
             " WHERE application_name = 'reporting'"
@@ -275,7 +262,7 @@ def test_changed_password_leaves_secrets_stale(hosted: Hosted, database: Databas
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         as_role(database, "mlflow")
     new = database.password_of("mlflow")
-    connect(database, user="mlflow", password=new).close()
+    connect(database.environment(), user="mlflow", password=new).close()
     assert new in database.secrets()
 
 
@@ -306,7 +293,7 @@ def test_older_schema_and_no_statement_statistics(hosted: Hosted, database: Data
 def test_heal_undoes_what_it_knows_nothing_of(hosted: Hosted, database: Database) -> None:
     base = database.server.state / "postgres" / "data" / "base"
     folders = set(base.iterdir())
-    with connect(database, user="postgres", password=database.server.passwords["postgres"]) as root:
+    with as_role(database, "postgres") as root:
         root.execute("CREATE DATABASE left_behind")
         root.execute("DROP TABLE metrics CASCADE")
         root.execute("REASSIGN OWNED BY reporting TO mlflow")
@@ -325,7 +312,7 @@ def test_kill_stop_and_start(hosted: Hosted, database: Database) -> None:
         hosted.do(end)
         assert not database.running
         with pytest.raises(psycopg.OperationalError, match="refused"):
-            connect(database)
+            connect(database.environment())
         hosted.do("start")
         assert_healthy(database)
     # What a client has changed survives a restart, and heal undoes it.
