@@ -141,7 +141,9 @@ def test_an_installed_prometheus_is_the_platforms_and_ends_with_it(
         running = {one.name() for one in traces.processes}
         assert {"prometheus", "prometheus-alertmanager"} & running
         scenarios.wait_until_healthy(platform)
-        scenarios.break_platform(platform, scenarios.find("leaking-client"))
+        scenarios.break_platform(
+            platform, scenarios.find("rds-connection-exhaustion/leaking-client")
+        )
         scenarios.heal(platform)
         traces.host.kill()
         traces.wait_until_gone()

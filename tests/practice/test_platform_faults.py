@@ -41,7 +41,7 @@ def application(platform: Platform) -> psycopg.Connection:
 
 
 def test_leaked_connections_shut_ordinary_clients_out(breakable: Platform) -> None:
-    broken(breakable, "leaking-client")
+    broken(breakable, "rds-connection-exhaustion/leaking-client")
     with pytest.raises(psycopg.OperationalError, match=r"slots|too many clients"):
         application(breakable)
     with connect(breakable.env) as monitoring:
@@ -69,7 +69,7 @@ def _connects(platform: Platform) -> bool:
 
 
 def test_leaked_connections_can_be_ended_by_the_monitoring_role(breakable: Platform) -> None:
-    broken(breakable, "leaking-client")
+    broken(breakable, "rds-connection-exhaustion/leaking-client")
     with connect(breakable.env) as monitoring:
         monitoring.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

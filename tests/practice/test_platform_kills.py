@@ -103,7 +103,9 @@ def test_kill_9_leaves_nothing_running(
     state = tmp_path / "platform"
     if command != "up":
         assert practice("up", "--state", str(state)).wait() == 0
-    words = [command, "leaking-client"] if command == "break" else [command]
+    words = (
+        [command, "rds-connection-exhaustion/leaking-client"] if command == "break" else [command]
+    )
     running = practice(*words, "--state", str(state))
     moment = random.Random(number).uniform(0.2, SPANS[command])
     with contextlib.suppress(subprocess.TimeoutExpired):  # it is to be killed in the middle

@@ -79,7 +79,7 @@ def test_psql_needs_nothing_else(shell: Shell) -> None:
 
 def test_status_of_a_healthy_a_broken_and_a_healed_platform(shell: Shell) -> None:
     assert shell.practice("status").stdout.splitlines()[-1] == "healthy"
-    told = shell.practice("break", "leaking-client").stderr
+    told = shell.practice("break", "rds-connection-exhaustion/leaking-client").stderr
     assert "next: runbook run rds-connection-exhaustion" in told
     broken = json.loads(shell.practice("status", "--json", code=10).stdout)
     assert broken["broken"] == ["rds-connection-exhaustion/leaking-client"]
