@@ -211,7 +211,9 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
 def account() -> Iterator[Aws]:
     """An AWS account of the healthy platform; for tests that only look."""
     running = Aws()
-    running.create()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "")  # so that what it sets goes again
+        running.create()
     running.seed("a-master-password")
     yield running
     asyncio.run(running.stop())
