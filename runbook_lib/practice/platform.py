@@ -64,7 +64,7 @@ class Platform:
         self._temporary = temporary
         try:
             description = json.loads((state / "platform.json").read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise PracticeError(f"no practice platform runs in {state}") from None
         self.env: dict[str, str] = description["env"]
         self.secrets: list[str] = description["secrets"]
@@ -229,17 +229,22 @@ def _locked(folder: Path) -> bool:
     try:
         with (folder / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except BlockingIOError:
         return True
+    except PermissionError as error:
+        raise PracticeError(f"{folder} is another user's: {error.strerror}") from None
     return False
 
 
 def _prepared(folder: Path) -> Path:
     """`folder`, ours alone, without what a platform of before left in it."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise PracticeError(f"{folder} cannot be the platform's folder: {error.strerror}") from None
     if running_in(folder):
         raise PracticeError(f"a practice platform already runs in {folder}")
     _clear(folder)

@@ -282,8 +282,11 @@ def test_buckets_and_what_is_in_them(account: Aws) -> None:
     s3 = account.client("s3")
     names = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     assert sorted(names) == [f"{CLUSTER}-{name}" for name in ("artifacts", "features", "models")]
-    churn = s3.list_objects_v2(Bucket=f"{CLUSTER}-models", Prefix="churn/3/")
-    assert [one["Key"] for one in churn["Contents"]] == ["churn/3/MLmodel", "churn/3/model.joblib"]
+    churn = s3.list_objects_v2(Bucket=f"{CLUSTER}-models", Prefix="churn-model/")
+    assert [one["Key"] for one in churn["Contents"]] == [
+        "churn-model/MLmodel",
+        "churn-model/model.joblib",
+    ]
     assert code(s3.get_object, Bucket=f"{CLUSTER}-models", Key="churn/9/x") == "NoSuchKey"
     assert code(s3.list_objects_v2, Bucket="no-such-bucket-here") == "NoSuchBucket"
 

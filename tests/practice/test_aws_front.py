@@ -147,7 +147,7 @@ def test_call_is_an_ordinary_call_of_the_administrator(breakable_account: Aws) -
     seen = breakable_account.client("ec2").describe_security_groups(GroupIds=[groups[0]["GroupId"]])
     assert seen["SecurityGroups"][0]["IpPermissions"] == []
     listed = breakable_account.call("s3", "ListObjectsV2", {"Bucket": f"{CLUSTER}-models"})
-    assert "churn/3/model.joblib" in [one["Key"] for one in listed["Contents"]]
+    assert "churn-model/model.joblib" in [one["Key"] for one in listed["Contents"]]
 
 
 @pytest.mark.parametrize(

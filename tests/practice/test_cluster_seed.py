@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from practice.conftest import Practice, is_ready
 
 from runbook_lib.practice import seed
+from runbook_lib.practice.aws import seed_network
 from runbook_lib.practice.cluster.network import End, blocked
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
+REVISIONS = "/apis/serving.knative.dev/v1/namespaces/models/revisions"
 MERGE = {"Content_Type": "application/merge-patch+json"}
 CLOUD = {"alb_hostname": "lb.example", "certificate_arn": "arn:aws:acm:x"}
 DATABASE = {"host": "db", "port": "5432", "username": "u", "password": "p", "database": "mlflow"}
@@ -31,6 +34,22 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
     running.until(ready, "all pods ready")
     yield running
     running.stop()
+
+
+def test_every_model_that_is_served_lies_in_its_bucket(healthy: Practice) -> None:
+    stored: dict[tuple[str, str], bytes] = {}
+
+    def ask(service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        if (service, operation) == ("s3", "PutObject"):
+            stored[arguments["Bucket"], arguments["Key"]] = arguments["Body"]
+        return {}
+
+    seed_network.buckets(ask)
+    served = [healthy.raw("GET", SERVICES)[1]["items"], healthy.raw("GET", REVISIONS)[1]["items"]]
+    uris = set(re.findall(r"s3://[^\s\"'\\\]]+", json.dumps(served)))
+    assert len(uris) >= 3
+    for bucket, path in (uri.removeprefix("s3://").split("/", 1) for uri in uris):
+        assert any(b == bucket and key.startswith(f"{path}/") for b, key in stored), (bucket, path)
 
 
 def service(healthy: Practice, name: str) -> dict[str, Any]:

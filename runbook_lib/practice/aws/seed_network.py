@@ -255,10 +255,11 @@ def buckets(ask: Ask) -> None:
         },
         "features": {"registry.db": feast_registry.dump(feast_registry.healthy(time.time()))},
         "models": {
-            "churn/3/model.joblib": b"\x80\x04\x95",
-            "churn/3/MLmodel": MLMODEL,
-            "recommender/7/model.joblib": b"\x80\x04\x95",
-            "recommender/8/model.joblib": b"\x80\x04\x95",
+            # Where the storageUris of the InferenceServices point (seed/models.py).
+            "churn-model/model.joblib": b"\x80\x04\x95",
+            "churn-model/MLmodel": MLMODEL,
+            "recommender/v1/model.joblib": b"\x80\x04\x95",
+            "recommender/v2/model.joblib": b"\x80\x04\x95",
         },
     }
     for name, objects in contents.items():
