@@ -16,7 +16,9 @@ os.environ.setdefault("RUNBOOK_PRACTICE_PROMETHEUS", "builtin")
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """A healthy practice platform; a test that breaks it heals it."""
+    before = dict(os.environ)
     with Platform.start() as running:
+        assert dict(os.environ) == before, "a platform leaves its parent's environment alone"
         yield running
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import stat
 import tomllib
@@ -232,7 +231,3 @@ def test_control_refuses_a_wrong_token(platform: Platform) -> None:
 def test_control_names_what_it_does_not_know(platform: Platform) -> None:
     with pytest.raises(PracticeError, match="unknown action 'sing'"):
         platform.control("sing")
-
-
-def test_platform_leaves_the_environment_of_its_parent_alone(platform: Platform) -> None:
-    assert "MOTO_EC2_LOAD_DEFAULT_AMIS" not in os.environ
