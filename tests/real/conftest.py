@@ -7,6 +7,7 @@ absent is skipped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -94,7 +95,8 @@ class Process:
     def stop(self) -> None:
         if self._child is not None:
             child, self._child = self._child, None
-            os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
 
