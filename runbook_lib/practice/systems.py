@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from runbook_lib.practice.network.gateway import Gateway
 from runbook_lib.practice.network.nameserver import NameServer
 from runbook_lib.practice.network.sources import hosted_zone, service_addresses
 from runbook_lib.practice.postgres.server import ADMIN, APPLICATION_ROLES, DATABASE
+from runbook_lib.practice.postgres.sessions import role_of
 from runbook_lib.practice.postgres.system import Database
 from runbook_lib.practice.redis.cli import RedisCli
 from runbook_lib.practice.redis.system import OnlineStore
@@ -32,6 +34,7 @@ from runbook_lib.practice.services.feast import FeatureServer
 from runbook_lib.practice.services.kserve import ModelServers
 from runbook_lib.practice.services.mlflow import Mlflow
 from runbook_lib.practice.services.platform_api import PlatformApi
+from runbook_lib.practice.services.pool import parameters
 from runbook_lib.practice.system import System
 
 
@@ -242,6 +245,9 @@ class Systems:
                 application = pod["metadata"].get("labels", {}).get("app")
                 if application in pods and _runs(pod):
                     pods[application].append(pod["metadata"]["name"])
+                    env = self.kubernetes.api.kubelet.environment(pod, application) or {}
+                    if password := _database_password(env):
+                        self.postgres.server.passwords[role_of(application)] = password
             await self.postgres.pods_changed(pods)
             await self._pods_changed.wait()
 
@@ -304,6 +310,16 @@ class Systems:
             for table, values in system.settings().items():
                 settings.setdefault(table, {}).update(values)
         return settings
+
+
+def _database_password(env: Mapping[str, str]) -> str:
+    """What a container logs in to the database with; '' where its environment does not say."""
+    if "DATABASE_URL" not in env:
+        return env.get("DB_PASSWORD", "")
+    try:
+        return str(parameters(env["DATABASE_URL"])["password"])
+    except ValueError:
+        return ""
 
 
 def _toml(tables: dict[str, dict[str, Any]]) -> str:

@@ -10,6 +10,9 @@ import pytest
 from practice.conftest import deployment
 from practice.shop import empty, put, tell, waiting
 
+from runbook_lib.practice.cluster.workloads import progress_begun
+from runbook_lib.practice.kubernetes.store import stamp
+
 JOBS = "/apis/batch/v1/namespaces/shop/jobs"
 SCALERS = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers"
 INGRESSES = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses"
@@ -305,3 +308,16 @@ def test_the_status_goes_stale_without_its_writer(practice: Any) -> None:
     practice.until_ready("web")
     assert status(practice)["time"] == last
     practice.raw("DELETE", f"{DEPLOYMENTS}/cluster-autoscaler")
+
+
+def test_a_rollback_has_its_own_deadline() -> None:
+    """The ReplicaSet that is taken up again is days old; its progress begins now."""
+    old, new = (
+        {"metadata": {"name": name, "creationTimestamp": stamp(at)}}
+        for name, at in (("web-a", 1_000.0), ("web-b", 900_000.0))
+    )
+    of_new = {"message": 'ReplicaSet "web-b" is progressing.', "lastUpdateTime": stamp(900_000.0)}
+    of_old = {"message": 'ReplicaSet "web-a" is progressing.', "lastUpdateTime": stamp(950_000.0)}
+    assert progress_begun(new, [old, new], of_new, 950_000.0) == 900_000.0
+    assert progress_begun(old, [old, new], of_new, 950_000.0) == 950_000.0
+    assert progress_begun(old, [old, new], of_old, 950_060.0) == 950_000.0

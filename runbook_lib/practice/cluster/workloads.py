@@ -180,8 +180,8 @@ class Deployments(PodOwners):
         complete = ready >= wanted and len(updated) == len(pods) == wanted
         old = {c["type"]: c for c in dig(deployment, "status.conditions", [])}
         unavailable = share(dig(spec, "strategy.rollingUpdate.maxUnavailable", 0), wanted, up=False)
-        begun = seconds(current["metadata"]["creationTimestamp"])
         name = current["metadata"]["name"]
+        begun = progress_begun(current, sets, old.get("Progressing", {}), now)
         if ready >= wanted - unavailable:
             available = ("True", "MinimumReplicasAvailable", "has minimum availability.")
         else:
@@ -254,6 +254,16 @@ def _begun(deployment: Object, sets: list[Object], now: float) -> float | None:
             return now - max(agos)
     created = seconds(deployment["metadata"]["creationTimestamp"])
     return created if not sets and now - created > FRESH_SECONDS else None
+
+
+def progress_begun(current: Object, sets: list[Object], was: Object, now: float) -> float:
+    """When the rollout of a ReplicaSet began; one that is taken up again is older than that."""
+    made = [seconds(one["metadata"]["creationTimestamp"]) for one in sets]
+    own = seconds(current["metadata"]["creationTimestamp"])
+    if own >= max(made):
+        return own
+    known = current["metadata"]["name"] in was.get("message", "")
+    return seconds(was["lastUpdateTime"]) if known else now
 
 
 def _condition(
