@@ -59,7 +59,7 @@ class Systems:
         self.mlflow = Mlflow(api.store, api.kubelet, self.aws)
         self.platform_api = PlatformApi(api.store, api.kubelet, self._address)
         self.feast = FeatureServer(api.store, api.kubelet, self.aws, self._address)
-        self.models = ModelServers(api.store, api.kubelet)
+        self.models = ModelServers(api.store, api.kubelet, self.aws)
         self.applications = (self.mlflow, self.platform_api, self.feast, self.models)
         self.prometheus, self.alertmanager = monitoring.systems(
             self._targets(),

@@ -22,7 +22,7 @@ def test_verbs_are_documented() -> None:
     aws: Any = nothing
     common = documented(PAGE)
     assert offered(Mlflow(store, kubelet, aws).verbs()) == common
-    assert offered(ModelServers(store, kubelet).verbs()) == common
+    assert offered(ModelServers(store, kubelet, aws).verbs()) == common
     api = PlatformApi(store, kubelet, {}.get)
     assert offered(api.verbs()) == common | documented(PAGE, "Verbs of the platform API")
     feast = FeatureServer(store, kubelet, aws, {}.get)

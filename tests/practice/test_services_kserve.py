@@ -12,6 +12,7 @@ import httpx
 import pytest
 from practice.inside import SECONDS, Inside
 
+from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.services.kserve import ModelServers
 from runbook_lib.practice.services.rules import SERVING
 from runbook_lib.practice.wait import until
@@ -23,8 +24,8 @@ ISVC = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
 
 
 @pytest.fixture(scope="module")
-def server(inside: Inside) -> ModelServers:
-    made: ModelServers = inside.add(ModelServers(inside.api.store, inside.api.kubelet))
+def server(inside: Inside, account: Aws) -> ModelServers:
+    made: ModelServers = inside.add(ModelServers(inside.api.store, inside.api.kubelet, account))
     made.traffic(0)
     for app, number in (
         ("isvc.churn-model-predictor", 2),

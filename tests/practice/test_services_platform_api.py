@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from practice.inside import PLATFORM, SECONDS, Inside
+from practice.inside import PLATFORM, SECONDS, Inside, NoCloud
 
 from runbook_lib.practice.redis.system import OnlineStore
 from runbook_lib.practice.services import tokens
@@ -55,11 +55,6 @@ def mlflow(inside: Inside) -> Mlflow:
     made: Mlflow = inside.add(Mlflow(inside.api.store, inside.api.kubelet, NoCloud()))
     made.traffic(0)
     return made
-
-
-class NoCloud:
-    def client(self, service: str) -> Any:
-        raise AssertionError(f"nothing here asks {service}")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from practice.inside import Inside
+from practice.inside import Inside, NoCloud
 from real.conftest import Process, Side, environment, outline
 
 from runbook_lib.practice.services.kserve import ModelServers
@@ -29,7 +29,7 @@ def sides(inside: Inside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     process = Process(tmp_path_factory.mktemp("kserve") / "kserve.log")
     script = str(Path(__file__).with_name("model.py"))
     process.start([str(binaries / "python"), script, str(process.port)])
-    made = inside.add(ModelServers(inside.api.store, inside.api.kubelet))
+    made = inside.add(ModelServers(inside.api.store, inside.api.kubelet, NoCloud()))
     made.traffic(0)
     inside.until_ready("isvc.churn-model-predictor", 2, "models")
     host = {"Host": "churn-model-predictor.models"}

@@ -21,6 +21,7 @@ from runbook_lib.practice.aws.names import (
 POD_ROLES = {
     "mlops-mlflow-role": ("mlops-platform", "mlflow-sa"),
     "mlops-feast-role": ("mlops-platform", "feast-sa"),
+    "mlops-kserve-role": ("models", "kserve-models-sa"),
     "eks-cluster-autoscaler-role": ("kube-system", "cluster-autoscaler"),
 }
 SCALING_READS = [
@@ -90,6 +91,11 @@ def _bucket(name: str) -> list[dict[str, Any]]:
     ]
 
 
+def _readable_bucket(name: str) -> list[dict[str, Any]]:
+    arn = f"arn:aws:s3:::{BUCKETS[name]}"
+    return [_allow(["s3:ListBucket"], [arn]), _allow(["s3:GetObject"], [f"{arn}/*"])]
+
+
 def roles(ask: Ask) -> None:
     """Roles with their trust and their policies, and the cluster's OIDC provider."""
     add_managed_policies()
@@ -106,6 +112,7 @@ def roles(ask: Ask) -> None:
     policies: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "mlops-mlflow-role": ("mlflow-artifacts", [*_bucket("artifacts"), *_bucket("models")]),
         "mlops-feast-role": ("feast-registry", _bucket("features")),
+        "mlops-kserve-role": ("models", _readable_bucket("models")),
         "eks-cluster-autoscaler-role": (
             "cluster-autoscaler",
             [_allow(SCALING_READS, ["*"]), _allow(SCALING_WRITES, ["*"], StringEquals=own_groups)],

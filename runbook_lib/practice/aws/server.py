@@ -31,6 +31,7 @@ from runbook_lib.practice.aws.lean import ACCOUNT, REGION, application, load_mot
 from runbook_lib.practice.aws.quotas import Quotas
 from runbook_lib.practice.aws.rds import Rds
 from runbook_lib.practice.aws.route53 import Route53
+from runbook_lib.practice.aws.sessions import Sessions
 from runbook_lib.practice.aws.ssm import Ssm
 from runbook_lib.practice.aws.wire import AwsError, Document
 from runbook_lib.practice.system import System
@@ -82,6 +83,7 @@ class Aws(System):
         self._endpoint = ("", "")
         self.seeded: Seeded | None = None
         self._clients: dict[str, Any] = {}
+        self._sessions = Sessions(self.ask, lambda: self.url)
         self._snapshot: Snapshot | None = None
 
     @property
@@ -177,6 +179,7 @@ class Aws(System):
             for addition in self._additions:
                 addition.reset()
             self._snapshot.restore()
+            self._sessions.forget()
             seed.complete(self, self.seeded)
             if self._endpoint[0]:
                 seed.point_cluster_at(*self._endpoint)
@@ -255,3 +258,7 @@ class Aws(System):
                 config=Config(retries={"total_max_attempts": 1}),
             )
         return self._clients[service]
+
+    def client_of_pod(self, service: str, pod: str, role: str, token: str) -> Any:
+        """What boto3 in a pod has: credentials of its role, else of its node. See `Sessions`."""
+        return self._sessions.client(service, pod, role, token)

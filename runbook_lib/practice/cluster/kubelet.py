@@ -121,26 +121,36 @@ class Kubelet:
 
     def usage(self, pod: Object, container: str, what: str, idle: str) -> float:
         """What a container uses now of cpu (cores), memory, disk or logs (bytes)."""
+        if what == "cpu":  # the kernel gives it no more than its limit
+            limit = dig(self._spec(pod, container), "resources.limits.cpu")
+            wanted = self.cpu_wanted(pod, container, idle)
+            return min(wanted, quantity(limit)) if limit else wanted
         program, found = self.program(pod, container), self._running(pod, container)
         used = quantity(program.usage.get(what, idle))
-        if what == "cpu" and "cpu_shared" in program.usage:  # the load of all replicas together
-            owner = pod["metadata"].get("ownerReferences")
-            others = (
-                [
-                    other
-                    for other in self._store.children({"metadata": owner[0]}, "pods")
-                    if condition(other, "Ready") == "True"
-                ]
-                if owner
-                else []
-            )
-            used = quantity(program.usage["cpu_shared"]) / max(1, len(others))
         if what == "memory" and program.memory_fills_in and found:
-            spec = next(c for c in pod["spec"]["containers"] if c["name"] == container)
-            limit = quantity(dig(spec, "resources.limits.memory", "1Gi"))
+            limit = quantity(dig(self._spec(pod, container), "resources.limits.memory", "1Gi"))
             lived = (time.time() - found.started) / (span(program.memory_fills_in) * self._scale)
             used += (limit - used) * min(1.0, lived)
         return used
+
+    def cpu_wanted(self, pod: Object, container: str, idle: str = "0") -> float:
+        """The cores that a container would use without a limit: its own, or its share of a load.
+
+        A load that one replica is told of (`cpu_shared`) is that of all ready ones together.
+        """
+        owner = pod["metadata"].get("ownerReferences")
+        others = [pod]
+        if owner:
+            children = self._store.children({"metadata": owner[0]}, "pods")
+            others = [one for one in children if condition(one, "Ready") == "True"]
+        shared = [
+            quantity(usage["cpu_shared"])
+            for one in (pod, *others)
+            if "cpu_shared" in (usage := self.program(one, container).usage)
+        ]
+        if shared:
+            return max(shared) / max(1, len(others))
+        return quantity(self.program(pod, container).usage.get("cpu", idle))
 
     def evict(self, pod: Object, message: str, now: float) -> None:
         """End a pod for good because its node runs short; the object stays, failed."""

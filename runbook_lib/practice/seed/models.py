@@ -137,7 +137,8 @@ def _program(name: str) -> str:
         "INFO:root:Successfully copied {uri} to /mnt/models",
     ]
     uri = f"{MODEL_STORE}/{name}"
-    initializer = {"log": [line.format(uri=uri) for line in fetched], "run_seconds": 4}
+    begins, ends = (line.format(uri=uri) for line in fetched)
+    initializer = {"log": [begins], "last_log": [ends], "run_seconds": 4}
     proxy = {"log": ['{"severity":"INFO","message":"Starting queue-proxy"}']}
     found = {"kserve-container": server, "storage-initializer": initializer, "queue-proxy": proxy}
     return json.dumps(found)

@@ -30,6 +30,7 @@ from runbook_lib.practice.services.routing import (
     through_ingress,
 )
 from runbook_lib.practice.services.rules import Raised, Rule, rules_of
+from runbook_lib.practice.services.saturation import held_seconds
 from runbook_lib.practice.services.traffic import Traffic
 from runbook_lib.practice.system import System
 
@@ -261,6 +262,7 @@ class Application(System):
             env,
             log,
         )
+        await asyncio.sleep(held_seconds(self._kubelet, target.pod, target.container))
         try:
             given = await self._obey(call) or await self.answer(call)
         except Raised as error:

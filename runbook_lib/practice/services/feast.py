@@ -24,17 +24,18 @@ from runbook_lib.practice.kubernetes.store import Object, Store
 from runbook_lib.practice.redis import features as bytes_of
 from runbook_lib.practice.services import feast_registry
 from runbook_lib.practice.services.application import Application
+from runbook_lib.practice.services.cloud import Cloud, client_in
 from runbook_lib.practice.services.exchange import Answer, Call
 from runbook_lib.practice.services.feast_registry import Registry, View
 from runbook_lib.practice.services.feast_requests import FRAMES, PACKAGES, asked, cast, validated
-from runbook_lib.practice.services.mlflow import S3
-from runbook_lib.practice.services.neighbours import UnreachableError, Where, reach
+from runbook_lib.practice.services.neighbours import SilentError, UnreachableError, Where, reach
 from runbook_lib.practice.services.routing import Backend
 from runbook_lib.practice.services.rules import Raised
 
 FEATURES = "/get-online-features"
 BUCKET, KEY = "mlops-platform-production-features", "registry.db"
 REGISTRY_STATES = ("missing", "unreadable", "view_missing", "never_materialized", "whole")
+_SYN_SECONDS = 127.0  # how long Linux tries to connect
 _EPOCH = "1970-01-01T00:00:00Z"
 _CONFIG_FRAMES = ((f"{PACKAGES}feast/repo_config.py", 590, "load_repo_config"),)
 _REGISTRY_FRAMES = (
@@ -71,7 +72,7 @@ class _Known:
 class FeatureServer(Application):
     """The server behind Service feast-feature-server."""
 
-    def __init__(self, store: Store, kubelet: Kubelet, aws: S3, where: Where) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet, aws: Cloud, where: Where) -> None:
         super().__init__(
             store,
             kubelet,
@@ -155,36 +156,41 @@ class FeatureServer(Application):
         uid = pod["metadata"]["uid"]
         try:
             self._known[uid] = _Known(settings_of(self._store, pod, env))
-            await self._registry(uid)
+            await self._registry(pod)
         except (yaml.YAMLError, ValueError) as error:
             name = f"{type(error).__module__}.{type(error).__name__}"
             lines = Raised(name, str(error), _CONFIG_FRAMES).traceback
             self._kubelet.end(pod, self.container_of(pod), 1, lines, "Error")
         except Raised as error:
             if error.name == "FileNotFoundError":
-                await asyncio.to_thread(self._create_empty, self._known[uid].settings)
+                await asyncio.to_thread(self._create_empty, pod, self._known[uid].settings)
                 line = "INFO:feast.infra.registry.registry:Registry file not found. Creating new"
                 self._kubelet.append_log(pod, self.container_of(pod), f"{line} registry.")
                 return
             lines = (*error.traceback, "[ERROR] Worker failed to boot.")
             self._kubelet.end(pod, self.container_of(pod), 1, lines, "Error")
 
-    def _create_empty(self, settings: Settings) -> None:
+    def _create_empty(self, pod: Object, settings: Settings) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
 
         bucket, key = _place(settings.registry)
         empty = feast_registry.dump(Registry(settings.project, ()))
         try:
-            self._client().put_object(Bucket=bucket, Key=key, Body=empty)
+            self._s3_in(pod).put_object(Bucket=bucket, Key=key, Body=empty)
         except (BotoCoreError, ClientError):
             return  # it may read the bucket only; its next fetch says so
 
-    async def _registry(self, uid: str) -> Registry:
-        """The container's registry, fetched where it is too old. Raises Raised."""
+    def _s3_in(self, pod: Object) -> Any:
+        container = self.container_of(pod)
+        return client_in(self._aws, self._store, self._kubelet, pod, container, "s3")
+
+    async def _registry(self, pod: Object) -> Registry:
+        """The registry of a pod's container, fetched where it is too old. Raises Raised."""
+        uid = pod["metadata"]["uid"]
         known = self._known[uid]
         if known.registry is not None and time.time() - known.fetched < known.settings.ttl:
             return known.registry
-        raw = await asyncio.to_thread(self._fetch, known.settings.registry)
+        raw = await asyncio.to_thread(self._fetch, pod, known.settings.registry)
         try:
             registry = feast_registry.load(raw, known.settings.project)
         except ValueError:
@@ -193,14 +199,15 @@ class FeatureServer(Application):
         self._known[uid] = _Known(known.settings, registry, time.time())
         return registry
 
-    def _fetch(self, registry: str) -> bytes:
+    def _fetch(self, pod: Object, registry: str) -> bytes:
         """The registry's bytes, by the steps of Feast's S3 registry store. Raises Raised."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         bucket, key = _place(registry)
         try:
             try:
-                self._client().head_bucket(Bucket=bucket)
+                s3 = self._s3_in(pod)
+                s3.head_bucket(Bucket=bucket)
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                     name, what = "S3RegistryBucketNotExist", "does not exist"
@@ -209,7 +216,7 @@ class FeatureServer(Application):
                 text = f"S3 bucket {bucket} for the Feast registry {what}"
                 raise Raised(f"feast.errors.{name}", text, _REGISTRY_FRAMES) from None
             try:
-                raw: bytes = self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
+                raw: bytes = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
                 return raw
             except ClientError:
                 text = f"Error while trying to locate Registry at path {registry}"
@@ -245,17 +252,17 @@ class FeatureServer(Application):
             self._known[uid] = _Known(settings_of(self._store, call.target.pod, call.env))
         if call.path == "/health":
             try:
-                await self._registry(uid)
+                await self._registry(call.target.pod)
             except Raised:
                 return Answer(503, content_type="text/plain")
             return Answer(200, content_type="text/plain")
         given = validated(call.body)
         if isinstance(given, Answer):
             return given
-        return Answer(200, await self._online_features(uid, given))
+        return Answer(200, await self._online_features(call.target.pod, given))
 
-    async def _online_features(self, uid: str, given: Mapping[str, Any]) -> Any:
-        registry = await self._registry(uid)
+    async def _online_features(self, pod: Object, given: Mapping[str, Any]) -> Any:
+        registry = await self._registry(pod)
         wanted = asked(given, registry)
         entities: dict[str, list[Any]] = given["entities"]
         names, results = list[str](), list[dict[str, Any]]()
@@ -264,7 +271,7 @@ class FeatureServer(Application):
             values = [str(value) for value in entities[key]]
             results.append(_vector(values, [_EPOCH] * len(values)))
         for view, features in wanted:
-            rows = await self._rows(uid, registry.project, view, features, entities)
+            rows = await self._rows(pod, registry.project, view, features, entities)
             stamps = [stamp for _, stamp in rows]
             for number, feature in enumerate(features):
                 full = given.get("full_feature_names")
@@ -274,7 +281,7 @@ class FeatureServer(Application):
 
     async def _rows(
         self,
-        uid: str,
+        pod: Object,
         project: str,
         view: View,
         features: Sequence[str],
@@ -288,14 +295,18 @@ class FeatureServer(Application):
         hashes = [bytes_of.entity_key(project, keys, row) for row in zip(*columns, strict=True)]
         fields = [bytes_of.feature_field(view.name, feature) for feature in features]
         fields.append(bytes_of.timestamp_field(view.name))
-        connection = self._known[uid].settings.redis
+        connection = self._known[pod["metadata"]["uid"]].settings.redis
         try:
             url = f"redis://{connection}/0"
-            place, host = reach(self._store, url, self.backend.namespace, self._where)
+            place, host = reach(self._kubelet.network, self._store, pod, url, self._where)
             async with _redis(place) as client, client.pipeline(transaction=False) as pipe:
                 for one in hashes:
                     pipe.hmget(one, fields)
                 found = await pipe.execute()
+        except SilentError:  # it has no time limit; whoever asked it gives up before
+            await asyncio.sleep(_SYN_SECONDS)
+            text = f"Error 110 connecting to {connection}. Connection timed out."
+            raise Raised("redis.exceptions.ConnectionError", text, FRAMES) from None
         except UnreachableError as error:
             text = f"Error {error} connecting to {connection}."
             raise Raised("redis.exceptions.ConnectionError", text, FRAMES) from None

@@ -1,17 +1,13 @@
-"""KServe's model servers: both protocols, behind a Service or behind Knative's revisions.
+"""KServe's model servers, behind a Service or behind Knative's revisions.
 
-A model is a sum: class 1 where the features of a row add up to more than 0. All that matters
-here is how its server answers, which is kserve's (0.21), and how a request gets there.
+How a request gets to a server, and how a model gets there; what it answers is `kserve_protocols`'.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import math
-import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.cluster.knative import SCALE
@@ -21,7 +17,9 @@ from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store
 from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.batching import Batches
+from runbook_lib.practice.services.cloud import Cloud
 from runbook_lib.practice.services.exchange import Answer, Call
+from runbook_lib.practice.services.kserve_protocols import RefusedError, respond
 from runbook_lib.practice.services.routing import (
     Backend,
     GatewayError,
@@ -29,6 +27,7 @@ from runbook_lib.practice.services.routing import (
     listener,
 )
 from runbook_lib.practice.services.rules import Raised
+from runbook_lib.practice.services.storage import INITIALIZER, fetch
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -36,9 +35,7 @@ if TYPE_CHECKING:
 NAMESPACE, GROUP, KNATIVE = "models", "serving.kserve.io", "serving.knative.dev"
 MODEL_LABEL = "serving.kserve.io/inferenceservice"
 REVISION_LABEL = f"{KNATIVE}/revision"
-CONTAINER, FEATURES = "kserve-container", 4
-VERSION = "0.21.0"
-_BODY = ("body", "InferenceRequest")
+CONTAINER = "kserve-container"
 _USUAL = ("churn-model", "recommender")
 _ENVOY = {
     404: (404, ""),
@@ -50,20 +47,6 @@ _ENVOY = {
     503: (503, "no healthy upstream"),
     504: (504, "upstream request timeout"),
 }
-_PACKAGES = "/prod_venv/lib/python3.11/site-packages/"
-_FRAMES = (
-    (f"{_PACKAGES}kserve/protocol/rest/v1_endpoints.py", 82, "predict"),
-    (f"{_PACKAGES}kserve/model.py", 230, "__call__"),
-)
-_MODEL_FRAMES = (*_FRAMES, (f"{_PACKAGES}sklearnserver/model.py", 76, "predict"))
-
-
-class RefusedError(Exception):
-    """A request that the server answers with a status and an error."""
-
-    def __init__(self, status: int, body: Any) -> None:
-        super().__init__(str(body))
-        self.status, self.body = status, body
 
 
 class ModelServers(Application):
@@ -72,13 +55,14 @@ class ModelServers(Application):
     The Host names the model (status.url, or a predictor's Service); without one, the path does.
     """
 
-    def __init__(self, store: Store, kubelet: Kubelet) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet, aws: Cloud) -> None:
         super().__init__(
             store,
             kubelet,
             app="kserve",
             backend=Backend(NAMESPACE, f"{_USUAL[0]}-predictor", 80),
         )
+        self._aws = aws
         self._slots: dict[str, asyncio.Semaphore] = {}
         self._batches = Batches()
 
@@ -108,6 +92,15 @@ class ModelServers(Application):
     def gateway_answer(self, error: GatewayError) -> Answer:
         status, body = _ENVOY[error.status]
         return Answer(status, body, "text/plain", {"Server": "envoy"})
+
+    # a pod begins
+
+    async def _follow(self, namespace: str, name: str) -> None:
+        """Its initializer fetches the model before its server begins."""
+        pod = self._store.find("pods", name, namespace)
+        if pod and self._kubelet.environment(pod, INITIALIZER) is not None:
+            await fetch(self._aws, self._store, self._kubelet, pod)
+        await super()._follow(namespace, name)
 
     # the way to a container
 
@@ -242,158 +235,3 @@ def model_of(path: str) -> str:
     if parts[0] in ("v1", "v2") and parts[1:2] == ["models"] and len(parts) > 2:
         return parts[2].partition(":")[0]
     return ""
-
-
-def respond(call: Call, model: str, service: Object) -> Any:
-    """The body of kserve's answer. Raises RefusedError, and Raised in the model's code."""
-    parts = call.path.strip("/").split("/")
-    if not parts[0] and call.method == "GET":
-        return {"status": "alive"}
-    only_v2 = dig(service, "spec.predictor.model.protocolVersion") == "v2"
-    if parts[0] == "v1" and not only_v2:
-        return _version_1(call, parts[1:], model)
-    if parts[0] == "v2":
-        return _version_2(call, parts[1:], model)
-    raise RefusedError(404, {"detail": "Not Found"})
-
-
-def _version_1(call: Call, parts: list[str], model: str) -> Any:
-    match call.method, parts:
-        case "GET", ["models"]:
-            return {"models": [model]}
-        case "POST", ["models", name] if name.endswith(":predict"):
-            _require(name.removesuffix(":predict"), model)
-            rows = _instances(_decoded(call.body))
-            return {"predictions": _predict(rows)}
-        case "GET", ["models", name]:
-            _require(name, model)
-            return {"name": model, "ready": True}
-    raise RefusedError(404, {"detail": "Not Found"})
-
-
-def _version_2(call: Call, parts: list[str], model: str) -> Any:
-    match call.method, parts:
-        case "GET", []:
-            extensions = ["model_repository_extension"]
-            return {"name": "kserve", "version": VERSION, "extensions": extensions}
-        case "GET", ["health", "live"]:
-            return {"live": True}
-        case "GET", ["health", "ready"]:
-            return {"ready": True}
-        case "GET", ["models"]:
-            return {"models": [model]}
-        case "GET", ["models", name]:
-            _require(name, model)
-            return {"name": model, "versions": None, "platform": "", "inputs": [], "outputs": []}
-        case "GET", ["models", name, "ready"]:
-            _require(name, model)
-            return {"name": model, "ready": True}
-        case "POST", ["models", name, "infer"]:
-            given = _inference_request(call)
-            _require(name, model)
-            return _inferred(given, model)
-        case _, ["models", _, "versions", *_]:
-            raise RefusedError(501, {"error": "Model versioning not supported yet."})
-    raise RefusedError(404, {"detail": "Not Found"})
-
-
-def _require(name: str, model: str) -> None:
-    if name != model:
-        raise RefusedError(404, {"error": f"Model with name {name} does not exist."})
-
-
-def _decoded(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise RefusedError(400, {"error": f"Unrecognized request format: {error}"}) from None
-
-
-def _instances(given: Any) -> Any:
-    if not isinstance(given, dict):
-        raise _failed("tuple index out of range")
-    if "inputs" in given:
-        return given["inputs"]
-    if "instances" not in given:
-        raise _failed("'instances'")
-    return given["instances"]
-
-
-def _inference_request(call: Call) -> Mapping[str, Any]:
-    """A V2 request as kserve's endpoint validates it. Raises RefusedError."""
-    if "json" not in call.headers.get("Content-Type", ""):
-        words = "received byte inputs, but the'inference-header-content-length' header is missing."
-        raise RefusedError(400, {"error": words})
-    try:
-        given = json.loads(call.body)
-    except ValueError:
-        wrong = {"type": "json_invalid", "loc": ["body", 0], "msg": "JSON decode error"}
-        raise RefusedError(422, {"detail": [wrong]}) from None
-    inputs = given.get("inputs") if isinstance(given, dict) else None
-    missing: list[list[Any]] = []
-    if not isinstance(inputs, list):
-        missing.append(["inputs"])
-    for number, one in enumerate(inputs or []):
-        fields = ("name", "shape", "datatype", "data")
-        missing += [["inputs", number, name] for name in fields if name not in one]
-    if missing:
-        listed = [
-            {
-                "type": "missing",
-                "loc": ["body", "InferenceRequest", *where],
-                "msg": "Field required",
-            }
-            for where in missing
-        ]
-        raise RefusedError(422, {"detail": listed})
-    return dict(given)
-
-
-def _inferred(given: Mapping[str, Any], model: str) -> Any:
-    if not given["inputs"]:
-        raise _failed("list index out of range")
-    first = given["inputs"][0]
-    shape, data = first["shape"], first["data"]
-    if data and not isinstance(data[0], list):
-        if math.prod(shape) != len(data) or len(shape) != 2:
-            words = ",".join(map(str, shape))
-            raise _failed(f"cannot reshape array of size {len(data)} into shape ({words})")
-        data = [data[row * shape[1] : (row + 1) * shape[1]] for row in range(shape[0])]
-    found = _predict(data)
-    output = {
-        "name": "output-0",
-        "shape": [len(found)],
-        "datatype": "INT64",
-        "parameters": None,
-        "data": found,
-    }
-    return {
-        "model_name": model,
-        "model_version": None,
-        "id": given.get("id") or str(uuid.uuid4()),
-        "parameters": None,
-        "outputs": [output],
-    }
-
-
-def _predict(rows: Any) -> list[int]:
-    """The model's code. Raises Raised for what it cannot take, as scikit-learn would."""
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise _failed(f"could not convert string to float: {rows!r}")
-    found = []
-    for row in rows:
-        if len(row) != FEATURES:
-            raise _failed(
-                f"X has {len(row)} features, but LogisticRegression is expecting {FEATURES} "
-                "features as input."
-            )
-        try:
-            found.append(int(sum(map(float, row)) > 0))
-        except (TypeError, ValueError):
-            wrong = next(value for value in row if not isinstance(value, int | float))
-            raise _failed(f"could not convert string to float: {wrong!r}") from None
-    return found
-
-
-def _failed(message: str) -> Raised:
-    return Raised("kserve.errors.InferenceError", message, _MODEL_FRAMES)

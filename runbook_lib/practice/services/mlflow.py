@@ -14,12 +14,13 @@ import fnmatch
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.store import Object, Store
 from runbook_lib.practice.services import mlflow_store as tables
 from runbook_lib.practice.services.application import Application
+from runbook_lib.practice.services.cloud import Cloud, client_in
 from runbook_lib.practice.services.exchange import Answer, Call
 from runbook_lib.practice.services.mlflow_errors import MlflowError, parsed
 from runbook_lib.practice.services.mlflow_routes import DESTINATION, ROUTES, Work
@@ -59,16 +60,10 @@ _SQLALCHEMY = "/usr/local/lib/python3.11/site-packages/sqlalchemy/"
 _MLFLOW = "/usr/local/lib/python3.11/site-packages/mlflow/"
 
 
-class S3(Protocol):
-    """What gives boto3 clients of the practice AWS; they block."""
-
-    def client(self, service: str) -> Any: ...
-
-
 class Mlflow(Application):
     """The tracking server behind Service mlflow."""
 
-    def __init__(self, store: Store, kubelet: Kubelet, aws: S3) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet, aws: Cloud) -> None:
         super().__init__(
             store,
             kubelet,
@@ -77,7 +72,6 @@ class Mlflow(Application):
             host=HOST,
         )
         self._aws = aws
-        self._s3: Any = None
         self._expected_schema = ""
         # For servers that are started with `--app-name basic-auth`.
         self.username, self.password = "admin", secrets.token_urlsafe(18)
@@ -203,7 +197,7 @@ class Mlflow(Application):
         bucket, _, key = root.removeprefix("s3://").partition("/")
         key = f"{key}/{call.query.get('path', '')}".strip("/")
         try:
-            listed = await asyncio.to_thread(self._listed, bucket, key)
+            listed = await asyncio.to_thread(self._listed, call, bucket, key)
         except (BotoCoreError, ClientError) as error:
             raise self._s3_failed(call, error, bucket, key) from None
         return Answer(200, {"root_uri": root, **listed})
@@ -264,21 +258,20 @@ class Mlflow(Application):
 
     def _transfer(self, call: Call, bucket: str, key: str, path: str) -> Answer:
         if call.method == "PUT":
-            self._client().put_object(Bucket=bucket, Key=key, Body=call.body)
+            self._s3(call).put_object(Bucket=bucket, Key=key, Body=call.body)
             return Answer(200, "", "text/plain")
         if call.path.rstrip("/") == ARTIFACTS:
-            return Answer(200, self._listed(bucket, key))
-        found = self._client().get_object(Bucket=bucket, Key=key)
+            return Answer(200, self._listed(call, bucket, key))
+        found = self._s3(call).get_object(Bucket=bucket, Key=key)
         return Answer(200, found["Body"].read(), "application/octet-stream")
 
-    def _client(self) -> Any:
-        if self._s3 is None:
-            self._s3 = self._aws.client("s3")
-        return self._s3
+    def _s3(self, call: Call) -> Any:
+        pod, container = call.target.pod, call.target.container
+        return client_in(self._aws, self._store, self._kubelet, pod, container, "s3")
 
-    def _listed(self, bucket: str, key: str) -> dict[str, Any]:
+    def _listed(self, call: Call, bucket: str, key: str) -> dict[str, Any]:
         prefix = f"{key}/" if key else ""
-        answer = self._client().list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        answer = self._s3(call).list_objects_v2(Bucket=bucket, Prefix=prefix, Delimiter="/")
         files = [
             {"path": one["Prefix"].removeprefix(prefix).rstrip("/"), "is_dir": True}
             for one in answer.get("CommonPrefixes", [])

@@ -20,7 +20,7 @@ from runbook_lib.practice.kubernetes.store import Store
 from runbook_lib.practice.services import tokens
 from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.exchange import Answer, Call
-from runbook_lib.practice.services.neighbours import UnreachableError, Where, reach
+from runbook_lib.practice.services.neighbours import SilentError, UnreachableError, Where, reach
 from runbook_lib.practice.services.pool import Limits, Pool, PoolTimeoutError, parameters
 from runbook_lib.practice.services.routing import Backend
 from runbook_lib.practice.services.rules import Raised
@@ -175,11 +175,14 @@ class PlatformApi(Application):
     def _fetch_keys(self, call: Call, url: str) -> None:
         """Nothing on the practice platform serves signing keys: asking for them always fails."""
         try:
-            reach(self._store, url, self.backend.namespace, lambda _: None)
+            self._reach(call, url, lambda _: None)
         except UnreachableError as error:
             raise TokenError(
                 f'Fail to fetch data from the url, err: "<urlopen error {error}>"'
             ) from None
+
+    def _reach(self, call: Call, url: str, where: Where) -> tuple[str, str]:
+        return reach(self._kubelet.network, self._store, call.target.pod, url, where)
 
     # models and experiments
 
@@ -239,7 +242,7 @@ class PlatformApi(Application):
         url = call.env.get("REDIS_CACHE_URL", "redis://feast-redis-master:6379/1")
         key = f"platform-api:models:{call.query.get('page', '1')}"
         try:
-            place, _ = reach(self._store, url, self.backend.namespace, self._where)
+            place, _ = self._reach(call, url, self._where)
             async with _cache(place) as cache:
                 if kept := await cache.get(key):
                     found: list[dict[str, Any]] = json.loads(kept)
@@ -249,6 +252,10 @@ class PlatformApi(Application):
                     key, json.dumps(fresh), ex=int(call.env.get("REDIS_CACHE_TTL", "300"))
                 )
                 return fresh
+        except SilentError:
+            await asyncio.sleep(_CACHE_SECONDS)
+            text = "Timeout connecting to server"
+            raise Raised("redis.exceptions.TimeoutError", text, _redis()) from None
         except UnreachableError as error:
             text = f"Error {error} connecting to {url.partition('//')[2]}."
             raise Raised("redis.exceptions.ConnectionError", text, _redis()) from None
@@ -276,7 +283,7 @@ class PlatformApi(Application):
         if self._session is None:
             self._session = aiohttp.ClientSession()
         try:
-            place, host = reach(self._store, url, self.backend.namespace, self._where)
+            place, host = self._reach(call, url, self._where)
             async with (
                 asyncio.timeout(limit),
                 self._session.request(method, place, json=body, headers={"Host": host}) as got,
@@ -287,6 +294,9 @@ class PlatformApi(Application):
         except TimeoutError:
             words = f"no answer from {url} within {limit:g} s"
             raise Raised("httpx.ReadTimeout", words, _http("read")) from None
+        except SilentError:
+            await asyncio.sleep(limit)
+            raise Raised("httpx.ConnectTimeout", "timed out", _http("connect_tcp")) from None
         except (UnreachableError, aiohttp.ClientError) as error:
             raise Raised("httpx.ConnectError", str(error), _http("connect_tcp")) from None
 
