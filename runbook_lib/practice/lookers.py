@@ -88,6 +88,65 @@ def _kubernetes_client(kubeconfig: str, _: int) -> Any:
     return kubernetes.config.new_client_from_config(kubeconfig, client_configuration=configuration)
 
 
+def exec_(platform: Platform, command: list[str], labels: str, namespace: str) -> Any:
+    """`{code, text}` of a command in the first pod that `labels` select; text is both streams."""
+    from kubernetes import client, stream
+    from urllib3.exceptions import HTTPError
+    from websocket import WebSocketException
+
+    api = client.CoreV1Api(_kubernetes_client(platform.env["KUBECONFIG"], platform.pid))
+    ran = None
+    try:
+        ran = stream.stream(
+            api.connect_get_namespaced_pod_exec,
+            _pods(api, labels, namespace)[0],
+            namespace,
+            command=command,
+            stderr=True,
+            stdout=True,
+            _preload_content=False,
+            _request_timeout=SECONDS,
+        )
+        ran.run_forever(timeout=SECONDS)
+        if ran.is_open():
+            raise CouldNotLook(f"{command[0]} did not end")
+        return {"code": ran.returncode, "text": ran.read_all()}
+    except (client.ApiException, HTTPError, WebSocketException, OSError) as failure:
+        raise CouldNotLook(str(failure)) from None
+    finally:
+        if ran is not None:
+            ran.close()
+
+
+def logs(
+    platform: Platform, labels: str, namespace: str, container: str = "", previous: bool = False
+) -> Any:
+    """What the pods wrote that `labels` select, as `kubectl logs` without a limit prints it."""
+    from kubernetes import client
+    from urllib3.exceptions import HTTPError
+
+    api = client.CoreV1Api(_kubernetes_client(platform.env["KUBECONFIG"], platform.pid))
+    more: dict[str, Any] = {"container": container} if container else {}
+    try:
+        return "".join(
+            api.read_namespaced_pod_log(
+                name, namespace, previous=previous, _request_timeout=SECONDS, **more
+            )
+            for name in _pods(api, labels, namespace)
+        )
+    except (client.ApiException, HTTPError, OSError) as failure:
+        raise CouldNotLook(str(failure)) from None
+
+
+def _pods(api: Any, labels: str, namespace: str) -> list[str]:
+    """Names of running pods. Raises CouldNotLook where there is none."""
+    found = api.list_namespaced_pod(namespace, label_selector=labels, _request_timeout=SECONDS)
+    names = [one.metadata.name for one in found.items if not one.metadata.deletion_timestamp]
+    if not names:
+        raise CouldNotLook(f"no pod has the labels {labels}")
+    return names
+
+
 def sql(platform: Platform, run: str, role: str = "", database: str = "") -> Any:
     """The rows of one statement, each a list; `role` is the on-call engineer's by default."""
     import psycopg
@@ -252,12 +311,17 @@ def alerts(platform: Platform) -> Any:
     return sorted(names - {"Watchdog", "InfoInhibitor"})
 
 
-def tls(platform: Platform, host: str, path: str = "/health") -> Any:
-    """`{status, protocol, days_left, names}` over TLS to `host`, trusting the platform's CA."""
+def tls(platform: Platform, host: str, path: str = "/health", resolve: bool = False) -> Any:
+    """`{status, protocol, days_left, names}` over TLS to `host`, trusting the platform's CA.
+
+    With `resolve` at the address that the name server gives, else at the load balancer's.
+    """
     # Slow to import, and only this looker needs it.
     from cryptography import x509
 
     address, _, port = platform.endpoints["gateway"].rpartition(":")
+    if resolve:
+        address = dns(platform, host)[0]
     context = ssl.create_default_context(cafile=platform.endpoints["gateway_ca"])
     try:
         with (
@@ -309,6 +373,6 @@ def _plain(value: Any) -> Any:
 
 
 LOOKERS = {
-    function.__name__: Looker(function)
-    for function in (kubernetes, sql, redis, http, aws, promql, alerts, tls, dns)
+    function.__name__.rstrip("_"): Looker(function)
+    for function in (kubernetes, exec_, logs, sql, redis, http, aws, promql, alerts, tls, dns)
 }

@@ -1,7 +1,8 @@
 """What an ordinary client sees of a platform, and whether it is what a scenario says.
 
-An observation names a client (`kubernetes`, `sql`, `redis`, `http`, `aws`, `promql`, `tls`, `dns`),
-what it asks, `find` (JMESPath into the answer; the whole answer without it) and what is expected:
+An observation names a client (`kubernetes`, `exec`, `logs`, `sql`, `redis`, `http`, `aws`,
+`promql`, `alerts`, `tls`, `dns`), what it asks, `find` (JMESPath into the answer; the whole answer
+without it) and what is expected:
 `is`, `is_not`, `above`, `below`, `contains`, `matches` (a regular expression), or `error` (the
 client must fail, in words that match). Without any of them it is enough that the client succeeds.
 """

@@ -13,7 +13,7 @@ from typing import Any
 
 from runbook_lib.practice import seed
 from runbook_lib.practice.account import follow
-from runbook_lib.practice.aws.lean import ACCOUNT
+from runbook_lib.practice.aws.lean import ACCOUNT, REGION
 from runbook_lib.practice.aws.seed import Seeded
 from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes.store import Change, Object
@@ -24,7 +24,7 @@ from runbook_lib.practice.metrics.scrape import Target
 from runbook_lib.practice.metrics.targets import targets
 from runbook_lib.practice.network.gateway import Gateway
 from runbook_lib.practice.network.nameserver import NameServer
-from runbook_lib.practice.network.sources import hosted_zone, service_addresses
+from runbook_lib.practice.network.sources import hosted_zone, other_balancers, service_addresses
 from runbook_lib.practice.postgres.server import ADMIN, APPLICATION_ROLES, DATABASE
 from runbook_lib.practice.postgres.sessions import role_of
 from runbook_lib.practice.postgres.system import Database
@@ -223,10 +223,15 @@ class Systems:
     def _zone(self) -> list[Any]:
         if not self._seeded:
             return []
+        from moto.elbv2.models import elbv2_backends
         from moto.route53.models import route53_backends
 
         backend = route53_backends[ACCOUNT]["global"]
-        return hosted_zone(backend.zones[self._seeded.hosted_zone])
+        balancers = list(elbv2_backends[ACCOUNT][REGION].load_balancers.values())
+        return [
+            *hosted_zone(backend.zones[self._seeded.hosted_zone]),
+            *other_balancers((one.dns_name for one in balancers), self.dns.load_balancer),
+        ]
 
     def _service_addresses(self, name: str) -> list[str] | None:
         slices = self._store.all("endpointslices", "discovery.k8s.io")

@@ -26,7 +26,8 @@ def plain(value: Any) -> Any:
 def fill_in(value: Any, known: dict[str, Any]) -> Any:
     """`${hosted_zone}` and `${instances.NODE}` replaced in all texts of a document.
 
-    Raises ValueError for what is not known.
+    A text that is nothing but `${subnets.public}` becomes the list. Raises
+    ValueError for what is not known.
     """
     if isinstance(value, dict):
         return {fill_in(key, known): fill_in(one, known) for key, one in value.items()}
@@ -34,6 +35,12 @@ def fill_in(value: Any, known: dict[str, Any]) -> Any:
         return [fill_in(one, known) for one in value]
     if not isinstance(value, str):
         return value
+
+    whole = REFERENCE.fullmatch(value)
+    if whole and whole[2] and isinstance(known.get(whole[1]), dict):
+        listed = known[whole[1]].get(whole[2])
+        if isinstance(listed, list):
+            return list(listed)
 
     def found(reference: re.Match[str]) -> str:
         name, key = reference.groups()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from runbook_lib.practice.cluster.objects import conditions, is_running, keep
 from runbook_lib.practice.cluster.owners import is_ready, ready_since
+from runbook_lib.practice.cluster.program import PROGRAM
 from runbook_lib.practice.cluster.serving import NAME, revision
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, stamp
@@ -49,6 +51,7 @@ class Knative:
                     wanted["metadata"]["creationTimestamp"] = created
                 else:
                     wanted["metadata"]["creationTimestamp"] = stamp(now)
+                    _begin_now(wanted, revisions)
                 keep(self._store, service, wanted)
             revisions = self._revisions(service, name)
         if not revisions:
@@ -307,6 +310,20 @@ def _minimum(one: Object) -> int:
 
 def _scale(one: Object) -> int:
     return int(dig(one, "metadata.annotations", {}).get(SCALE, "0"))
+
+
+def _begin_now(wanted: Object, before: list[Object]) -> None:
+    """A revision has no past of its own, unless its program is new and says so."""
+    annotations = wanted["metadata"]["annotations"]
+    text = annotations.get(PROGRAM)
+    if not text or text not in [
+        dig(one, "metadata.annotations", {}).get(PROGRAM) for one in before
+    ]:
+        return
+    behaviours = json.loads(text)
+    for one in behaviours.values():
+        one.pop("started_ago", None)
+    annotations[PROGRAM] = json.dumps(behaviours)
 
 
 def _traffic(newest: str, rolled_out: str, percent: int | None) -> list[Object]:

@@ -136,19 +136,23 @@ class Gateway(System):
         }
 
     def certificate(self, host: str, fault: str, days: float | None = None) -> None:
-        """Present a certificate with this fault for a host (see FAULTS), or `revoked`.
+        """Present a certificate with this fault for a host (see FAULTS), `revoked` or `renewed`.
 
         `days`: how long ago it expired, how long until it begins to be valid, or expires. A
-        revoked one is on the list in `crl_file`; clients that look at no list take it.
+        revoked one is on the list in `crl_file`; clients that look at no list take it. `renewed`
+        is without fault.
         """
         self._require(host)
         if days is not None and (fault not in DAYS or days <= 0):
             raise ValueError(f"days are a positive number for {', '.join(DAYS)} only")
+        if fault == "renewed":
+            self._contexts[host] = context(self._certificates[host])
+            return None
         if fault == "revoked":
             self._contexts[host] = context(self._certificates[host])
             return self._write_revocations([self._certificates[host]])
         if fault not in FAULTS:
-            raise ValueError(f"there is no fault {fault!r}; there are {', '.join(FAULTS)}, revoked")
+            raise ValueError(f"there is no fault {fault!r}; there are {', '.join(FAULTS)}, renewed")
         assert self._authority is not None
         made = FAULTS[fault](self._authority, host, days or DAYS.get(fault, 0.0))
         self._contexts[host] = made

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 LOG = logging.getLogger(__name__)
 ADDRESS = "127.0.0.1"
+ELSEWHERE = "127.0.0.2"  # loopback too, and nobody there
 BACKLOG = 128
 # open; closed: nothing listens; filtered: packets are dropped, as by a security group.
 STATES = ("open", "closed", "filtered")

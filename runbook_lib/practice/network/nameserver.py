@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.practice.network.listener import ADDRESS, Listener
+from runbook_lib.practice.network.listener import ADDRESS, ELSEWHERE, Listener
 from runbook_lib.practice.network.wire import answered, parsed, refusal
 from runbook_lib.practice.network.zone import (
     ALIAS_TTL,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 LOAD_BALANCER = "k8s-mlopsplatform-6d1c0c5a4e-1201348745.us-east-1.elb.amazonaws.com"
-ELSEWHERE = "127.0.0.2"  # loopback too, and nobody there
 FORMER = "127.0.0.3"
 STALE_TTL = 86400
 SLOW_SECONDS = 3.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runbook_lib.practice.network.listener import ADDRESS
-from runbook_lib.practice.network.zone import TYPES, Record
+from runbook_lib.practice.network.listener import ADDRESS, ELSEWHERE
+from runbook_lib.practice.network.zone import ALIAS_TTL, TYPES, Record
 
 Object = Mapping[str, Any]
 SERVICES = ".svc.cluster.local"
@@ -31,6 +31,12 @@ def _type_and_values(record_set: Any) -> tuple[str, tuple[str, ...]]:
     if record_set.type == "TXT":
         return "TXT", tuple(value.strip('"') for value in record_set.records)
     return record_set.type, tuple(record_set.records)
+
+
+def other_balancers(names: Iterable[str], own: str) -> list[Record]:
+    """Records of the account's load balancers but the platform's own: nobody answers there."""
+    known = (name.lower() for name in names)
+    return [Record(name, "A", (ELSEWHERE,), ALIAS_TTL) for name in known if name != own]
 
 
 def service_addresses(

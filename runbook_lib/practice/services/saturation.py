@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.cluster.quantities import quantity
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object
 
