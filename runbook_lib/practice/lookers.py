@@ -116,6 +116,7 @@ def exec_(platform: Platform, command: list[str], labels: str, namespace: str) -
     finally:
         if ran is not None:
             ran.close()
+            ran.sock.shutdown()  # where the server closed first, close leaves it open
 
 
 def logs(

@@ -213,6 +213,8 @@ def test_a_client_refuses_the_certificate(gateway: Hosted, fault: str) -> None:
     assert refusal.value.verify_code == code
     assert words in refusal.value.verify_message
     assert verified(gateway, API), "the other host is as before"
+    gateway.do("certificate", host=MLFLOW, fault="renewed")
+    assert verified(gateway)
 
 
 def test_faults_differ_in_what_is_presented(gateway: Hosted) -> None:
@@ -276,6 +278,8 @@ def test_the_handshake_fails(gateway: Hosted, fault: str) -> None:
     with pytest.raises(error, match=words):
         verified(gateway, seconds=0.3)
     assert verified(gateway, API), "the other host is as before"
+    gateway.do("certificate", host=MLFLOW, fault="renewed")
+    assert verified(gateway)
 
 
 def test_no_shared_cipher(gateway: Hosted) -> None:

@@ -12,7 +12,8 @@ from moto.backends import get_backend
 from practice.hosted import Hosted
 
 from runbook_lib.practice.network.nameserver import LOAD_BALANCER, NameServer
-from runbook_lib.practice.network.sources import hosted_zone, service_addresses
+from runbook_lib.practice.network.sources import hosted_zone, other_balancers, service_addresses
+from runbook_lib.practice.network.zone import Record
 
 MLFLOW = "mlflow.mlops-platform.com"
 ALIAS = {
@@ -108,3 +109,11 @@ def test_what_core_dns_answers(name: str, addresses: list[str] | None) -> None:
 
 def test_names_beside_services_do_not_exist() -> None:
     assert service_addresses("1-2-3-4.mlops-platform.pod.cluster.local", SERVICES, SLICES) is None
+
+
+def test_other_load_balancers_are_elsewhere() -> None:
+    former = "k8s-former-1.us-east-1.elb.amazonaws.com"
+    others = other_balancers([LOAD_BALANCER, former], LOAD_BALANCER.lower())
+    alias = Record(MLFLOW, "ALIAS", (former,))
+    with Hosted(NameServer(zone=lambda: [alias, *others])) as names:
+        assert resolved(names.system.port) == ["127.0.0.2"]

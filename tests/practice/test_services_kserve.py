@@ -13,6 +13,8 @@ import pytest
 from practice.inside import SECONDS, Inside
 
 from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.cluster.program import PROGRAM
+from runbook_lib.practice.seed.models import MODEL_STORE
 from runbook_lib.practice.services.kserve import ModelServers
 from runbook_lib.practice.services.rules import SERVING
 from runbook_lib.practice.wait import until
@@ -227,3 +229,61 @@ def test_series_are_by_model(models: Models) -> None:
     models.predict("recommender")
     apps = {one.labels["app"] for one in models.server.collect()}
     assert {"churn-model", "recommender"} <= apps
+
+
+def test_a_model_that_is_not_in_its_bucket(models: Models) -> None:
+    """Its initializer ends in the words of KServe's; what ran before goes on."""
+    known = models.inside.kubernetes("GET", f"{ISVC}/churn-model")["metadata"]["annotations"]
+    behaviours = json.loads(known[PROGRAM])
+    behaviours["storage-initializer"]["run_seconds"] = 600  # long enough to be looked at
+    path = f"{ISVC}/churn-model"
+    missing = f"{MODEL_STORE}/churn-model/none"
+    changed = {
+        "metadata": {"annotations": {PROGRAM: json.dumps(behaviours)}},
+        "spec": {"predictor": {"model": {"storageUri": missing}}},
+    }
+    models.inside.kubernetes("PATCH", path, changed, "application/merge-patch+json")
+
+    def failed() -> list[str]:
+        return [
+            ended["message"]
+            for pod in models.inside.pods("isvc.churn-model-predictor", "models")
+            for one in pod["status"].get("initContainerStatuses", [])
+            if (ended := one["lastState"].get("terminated") or one["state"].get("terminated"))
+            if ended["exitCode"] == 1
+        ]
+
+    until(lambda: bool(failed()), SECONDS, "an initializer fails")
+    message = failed()[0]
+    assert models.predict().status_code == 200
+    back = {
+        "metadata": {"annotations": {PROGRAM: known[PROGRAM]}},
+        "spec": {"predictor": {"model": {"storageUri": f"{MODEL_STORE}/churn-model"}}},
+    }
+    models.inside.kubernetes("PATCH", path, back, "application/merge-patch+json")
+    assert "RuntimeError: Failed to fetch model. No model found in churn-model/none." in message
+
+
+def test_more_load_than_its_processor_makes_a_container_slow(models: Models) -> None:
+    def behave(**usage: str) -> None:
+        for pod in models.inside.pods("isvc.churn-model-predictor", "models"):
+            program = json.dumps({"kserve-container": {"usage": usage}})
+            where = f"/api/v1/namespaces/models/pods/{pod['metadata']['name']}"
+            changed = {"metadata": {"annotations": {PROGRAM: program}}}
+            models.inside.kubernetes("PATCH", where, changed)
+
+    def seconds() -> float:
+        began = time.monotonic()
+        assert models.predict().status_code == 200
+        return time.monotonic() - began
+
+    app = ("isvc.churn-model-predictor", "models")
+    settled = "nothing rolls out any longer"
+    until(lambda: len(models.inside.pods(*app)) == len(models.inside.ready(*app)), SECONDS, settled)
+    ready = models.inside.until_ready("isvc.churn-model-predictor", 2, "models")
+    behave(cpu_shared="2600m")  # of two replicas with a limit of one core each
+    until(lambda: seconds() >= 0.3, SECONDS, "answers wait")
+    pod = models.inside.api.store.find("pods", ready[0], "models")
+    assert models.inside.api.kubelet.usage(pod, "kserve-container", "cpu", "0") == 1.0
+    behave(cpu="60m")
+    until(lambda: seconds() < 0.3, SECONDS, "answers come at once")

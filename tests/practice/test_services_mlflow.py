@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -248,6 +249,47 @@ def test_artifacts_may_be_denied_while_the_api_is_healthy(mlflow: Client, accoun
     assert "S3UploadFailedError: Failed to upload" in mlflow.inside.logs("mlflow")
     assert "AccessDenied" in mlflow.inside.logs("mlflow")
     assert mlflow.search().status_code == 200
+
+
+def test_a_pod_whose_role_trusts_another_account_may_do_nothing(
+    mlflow: Client, breakable_account: Aws
+) -> None:
+    """New containers get no session; those that had one keep it, and a right policy is enough."""
+    path = f"{ARTIFACTS}/1/run/artifacts/model.pkl"
+    iam = breakable_account.client("iam")
+    role = iam.get_role(RoleName="mlops-mlflow-role")["Role"]
+    trusted = json.dumps(role["AssumeRolePolicyDocument"])
+    assert [mlflow.ask("PUT", path, content=b"x").status_code for _ in range(2)] == [200, 200]
+    wrong = trusted.replace("mlops-platform:mlflow-sa", "mlflow:mlflow")
+    iam.update_assume_role_policy(RoleName="mlops-mlflow-role", PolicyDocument=wrong)
+    assert [mlflow.ask("PUT", path, content=b"x").status_code for _ in range(2)] == [200, 200]
+    for name in mlflow.inside.ready("mlflow"):
+        mlflow.inside.delete_pod(name)
+    mlflow.inside.until_ready("mlflow", 2)
+    assert [mlflow.ask("PUT", path, content=b"x").status_code for _ in range(2)] == [500, 500]
+    log = mlflow.inside.logs("mlflow")
+    assert "AccessDenied) when calling the AssumeRoleWithWebIdentity operation" in log
+    iam.update_assume_role_policy(RoleName="mlops-mlflow-role", PolicyDocument=trusted)
+    assert [mlflow.ask("PUT", path, content=b"x").status_code for _ in range(2)] == [200, 200]
+
+
+def test_a_pod_without_a_role_has_its_nodes(mlflow: Client, breakable_account: Aws) -> None:
+    annotations = {"eks.amazonaws.com/role-arn": None}
+    account = "core/serviceaccounts/mlflow-sa"
+    mlflow.inside.patch(account, {"metadata": {"annotations": annotations}})
+    for name in mlflow.inside.ready("mlflow"):
+        mlflow.inside.delete_pod(name)
+    mlflow.inside.until_ready("mlflow", 2)
+    answer = mlflow.ask("PUT", f"{ARTIFACTS}/1/run/artifacts/model.pkl", content=b"x")
+    log = mlflow.inside.logs("mlflow")
+    arn = "arn:aws:iam::123456789012:role/mlops-mlflow-role"
+    annotations = {"eks.amazonaws.com/role-arn": arn}
+    mlflow.inside.patch(account, {"metadata": {"annotations": annotations}})
+    for name in mlflow.inside.ready("mlflow"):
+        mlflow.inside.delete_pod(name)
+    mlflow.inside.until_ready("mlflow", 2)
+    assert answer.status_code == 500
+    assert "assumed-role/eks-node-role/i-node is not authorized to perform: s3:PutObject" in log
 
 
 def test_requests_leave_their_traces(mlflow: Client) -> None:

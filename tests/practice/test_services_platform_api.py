@@ -296,6 +296,36 @@ def test_mlflow_without_endpoints(api: Api, cache: Cache) -> None:
     until(lambda: answered(200), SECONDS, "MLflow is back")
 
 
+def test_a_policy_cuts_the_way_to_mlflow(api: Api, cache: Cache) -> None:
+    """Dropped packets: the API waits for as long as it is told to, then fails."""
+    api.roll_out(MLFLOW_TIMEOUT="0.2")
+    token = api.token()
+    cache.call("flushdb")
+    path = "networking.k8s.io/networkpolicies/allow-mlops-traffic"
+    where = "/apis/networking.k8s.io/v1/namespaces/mlops-platform/networkpolicies"
+    allowed = api.inside.kubernetes("GET", f"{where}/allow-mlops-traffic")
+    nobody = [{"from": [{"namespaceSelector": {"matchLabels": {"name": "mlops-platform"}}}]}]
+    api.inside.patch(path, {"spec": {"ingress": nobody}})
+    answer = api.ask(MODELS, token)
+    log = api.log()
+    api.inside.patch(path, {"spec": {"ingress": allowed["spec"]["ingress"]}})
+    healed = api.ask(MODELS, token)
+    api.roll_out(MLFLOW_TIMEOUT="10")
+    assert (answer.status_code, healed.status_code) == (500, 200)
+    assert "httpx.ConnectTimeout" in log
+
+
+def test_without_core_dns_no_name_resolves(api: Api) -> None:
+    token = api.token()
+    scale = "/apis/apps/v1/namespaces/kube-system/deployments/coredns/scale"
+    api.inside.kubernetes("PATCH", scale, {"spec": {"replicas": 0}})
+    until(lambda: api.ask(MODELS, token).status_code == 500, SECONDS, "names are unknown")
+    log = api.log()
+    api.inside.kubernetes("PATCH", scale, {"spec": {"replicas": 2}})
+    until(lambda: api.ask(MODELS, token).status_code == 200, SECONDS, "names are known again")
+    assert "[Errno -3] Temporary failure in name resolution" in log
+
+
 def test_an_unhandled_exception_leaves_its_traceback_in_one_pods_log(api: Api) -> None:
     api.inside.verb(
         api.server, "raise_error", path=EXPERIMENTS, exception="KeyError", message="'owner'"
