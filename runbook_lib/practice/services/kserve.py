@@ -132,29 +132,23 @@ class ModelServers(Application):
     async def choose(self, backend: Backend, request: web.Request) -> Target:
         found = self.service_of(request)
         if is_knative(found):
-            return await self._of_revision(self._revision(found))
+            return await self._of_revision(request)
         return self.next_of(await self.serving(backend))
 
     def _revision(self, service: Object) -> str:
         """One revision, as the traffic is split. Raises GatewayError where there is none."""
-        split = [
-            (one["revisionName"], int(one.get("percent") or 0))
-            for one in dig(service, "status.components.predictor.traffic", [])
-        ]
-        if not split:
-            latest = dig(service, "status.components.predictor.latestReadyRevision", "")
-            split = [(latest, 100)] if latest else []
         self._turn += 1
         # 37 and 100 have no common divisor: a hundred requests are split exactly.
         place, passed = self._turn * 37 % 100, 0
-        for name, percent in split:
+        for name, percent in _shares(service).items():
             passed += percent
             if place < passed:
-                return str(name)
+                return name
         raise GatewayError(503)
 
-    async def _of_revision(self, revision: str) -> Target:
+    async def _of_revision(self, request: web.Request) -> Target:
         """A container of a revision; from zero, the activator holds the request until one is."""
+        revision = self._revision(self.service_of(request))
         while not (ready := self._ready(revision)):
             found = self._store.find("revisions", revision, NAMESPACE, KNATIVE)
             if found is None:
@@ -162,6 +156,9 @@ class ModelServers(Application):
             changed = self._store.changed
             self._scale(found, 1)
             await changed.wait()
+            service = self.service_of(request)
+            if revision not in _shares(service):  # meanwhile another one has taken over
+                revision = self._revision(service)
         self._turn += 1
         return ready[self._turn // 7 % len(ready)]
 
@@ -219,6 +216,16 @@ def is_knative(service: Object) -> bool:
     annotations = dig(service, "metadata.annotations", {})
     mode = annotations.get("serving.kserve.io/deploymentMode", "Knative")
     return mode in ("Knative", "Serverless")
+
+
+def _shares(service: Object) -> dict[str, int]:
+    """Revision to its percentage of the traffic."""
+    split = {
+        str(one["revisionName"]): int(one.get("percent") or 0)
+        for one in dig(service, "status.components.predictor.traffic", [])
+    }
+    latest = dig(service, "status.components.predictor.latestReadyRevision", "")
+    return split or ({str(latest): 100} if latest else {})
 
 
 def batcher(service: Object) -> tuple[int, float]:
