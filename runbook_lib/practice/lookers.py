@@ -148,7 +148,9 @@ def _pods(api: Any, labels: str, namespace: str) -> list[str]:
     return names
 
 
-def sql(platform: Platform, run: str, role: str = "", database: str = "") -> Any:
+def sql(
+    platform: Platform, run: str, role: str = "", database: str = "", seconds: float = SECONDS
+) -> Any:
     """The rows of one statement, each a list; `role` is the on-call engineer's by default."""
     import psycopg
 
@@ -163,27 +165,31 @@ def sql(platform: Platform, run: str, role: str = "", database: str = "") -> Any
             password=platform.passwords[user],
             sslmode=env["PGSSLMODE"],
             connect_timeout=int(SECONDS),
-            options=f"-c statement_timeout={int(SECONDS * 1000)}",
+            options=f"-c statement_timeout={int(seconds * 1000)}",
             autocommit=True,
         ) as connection:
             cursor = connection.execute(run)
-            return [[_plain(cell) for cell in row] for row in cursor.fetchall()]
+            rows = cursor.fetchall() if cursor.description else []
+            return [[_plain(cell) for cell in row] for row in rows]
     except psycopg.Error as failure:
         raise CouldNotLook(f"{type(failure).__name__}: {failure}") from None
 
 
-def redis(platform: Platform, run: list[str | int]) -> Any:
+def redis(platform: Platform, run: list[str | int], seconds: float = SECONDS) -> Any:
     """The answer to one command, as redis-py parses it: INFO is a mapping."""
     from redis import Redis
+    from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
+    from redis.retry import Retry
 
     env = platform.env
     client = Redis(
         host=env["REDIS_HOST"],
         port=int(env["REDIS_PORT"]),
         password=env["REDISCLI_AUTH"],
-        socket_timeout=SECONDS,
-        socket_connect_timeout=SECONDS,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        retry=Retry(NoBackoff(), 0),  # by itself it tries ten times more
         decode_responses=True,
     )
     try:
@@ -244,14 +250,24 @@ def _token(client: httpx.Client, base: str, env: dict[str, str]) -> str:
 
 
 def aws(
-    platform: Platform, call: str, with_: dict[str, Any] | None = None, seconds: float = SECONDS
+    platform: Platform,
+    call: str,
+    with_: dict[str, Any] | None = None,
+    ago: dict[str, float] | None = None,
+    seconds: float = SECONDS,
 ) -> Any:
-    """`call` is service.operation, as in boto3; the answer without its metadata."""
+    """`call` is service.operation, as in boto3; the answer without its metadata.
+
+    `ago` are arguments that are moments, in seconds before now: `{StartTime: 3600, EndTime: 0}`.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     service, _, operation = call.partition(".")
+    now = datetime.datetime.now(datetime.UTC)
+    moments = {key: now - datetime.timedelta(seconds=age) for key, age in (ago or {}).items()}
+    arguments = {**(with_ or {}), **moments}
     try:
-        answer = getattr(aws_client(platform, service, seconds), operation)(**(with_ or {}))
+        answer = getattr(aws_client(platform, service, seconds), operation)(**arguments)
     except (BotoCoreError, ClientError) as failure:
         raise CouldNotLook(str(failure)) from None
     answer.pop("ResponseMetadata", None)

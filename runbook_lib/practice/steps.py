@@ -2,7 +2,7 @@
 
 A step is `{system.verb: {arguments}}`. The verbs of `kubernetes` below are ordinary API calls, as
 any client could make them; every other verb is the system's own (`System.verbs`) and goes to the
-host. `wait` holds until an observation is seen.
+host. `sql` is a statement by psycopg; `wait` holds until an observation is seen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from runbook_lib.practice.access import STRATEGIC_PATCH, Cluster, resource_path
+from runbook_lib.practice.lookers import LOOKERS, CouldNotLook
 from runbook_lib.practice.observe import Observation, look
 from runbook_lib.practice.platform import Platform, PracticeError
 from runbook_lib.practice.seed.parts import NODES
@@ -47,6 +48,8 @@ class Step(BaseModel):
         step = {"system": system, "verb": verb, "arguments": arguments or {}}
         if name == "wait":
             Observation.model_validate(arguments)
+        elif name == "sql":
+            LOOKERS["sql"].refuse_unknown(step["arguments"])
         elif name in CALLS:
             _refuse_unknown(name, step["arguments"])
         return step
@@ -70,8 +73,14 @@ def take(platform: Platform, step: Step) -> None:
     if step.system == "wait":
         wait_for(platform, Observation.model_validate(step.arguments))
         return
-    call = CALLS.get(f"{step.system}.{step.verb}")
     arguments = _filled(step.arguments, platform)
+    if step.system == "sql":
+        try:
+            LOOKERS["sql"].look(platform, **{"seconds": EFFECT_SECONDS, **arguments})
+        except CouldNotLook as error:
+            raise PracticeError(f"{step}: {error}") from None
+        return
+    call = CALLS.get(f"{step.system}.{step.verb}")
     if call is None:
         platform.do(step.system, step.verb, **arguments)
         return
@@ -225,6 +234,8 @@ def node(
     cluster.patch(path, {"metadata": {"annotations": changed}})
 
 
+# Steps that are of no system: they act as, or look through, an ordinary client.
+PLAIN = ("sql", "wait")
 CALLS: dict[str, Callable[..., None]] = {
     f"kubernetes.{function.__name__}": function
     for function in (patch, create, delete, restart, scale, program, node)

@@ -108,6 +108,20 @@ def test_memory_that_grows_until_it_is_too_much(practice: Any) -> None:
     assert ended["exitCode"] == 137
 
 
+def test_a_limit_below_what_it_needs_and_a_higher_one(practice: Any) -> None:
+    practice.deploy("api", {"usage": {"memory": "1500Mi"}}, container=MEMORY)
+    assert practice.container("api", last="OOMKilled")["lastState"]["terminated"]["exitCode"] == 137
+    limits = {"name": "app", "resources": {"limits": {"memory": "2Gi"}}}
+    raised = {"spec": {"template": {"spec": {"containers": [limits]}}}}
+    practice.apps.patch_namespaced_deployment("api", "shop", raised)
+
+    def only_new() -> bool:
+        statuses = [pod["status"].get("containerStatuses") for pod in practice.pods("api")]
+        return [(s[0]["ready"], s[0]["restartCount"]) for s in statuses if s] == [(True, 0)]
+
+    practice.until(only_new, "a container that fits")
+
+
 def test_the_node_runs_out_of_memory(practice: Any) -> None:
     practice.deploy("api", {"node_oom": True}, container={"command": ["/usr/bin/train"]})
     assert practice.container("api", last="OOMKilled")["lastState"]["terminated"]["exitCode"] == 137

@@ -10,7 +10,7 @@ from notebook import NOTEBOOKS, all_checks, run_live, verdict
 from runbook_lib.practice import scenario as scenarios
 from runbook_lib.practice.platform import Platform
 from runbook_lib.practice.scenario import Scenario
-from runbook_lib.practice.steps import CALLS
+from runbook_lib.practice.steps import CALLS, PLAIN
 
 # The runbook's 21 issues and 3 error messages.
 RUNBOOKS = {
@@ -98,7 +98,7 @@ def test_every_step_is_a_verb_of_its_system(platform: Platform) -> None:
     for one in ALL:
         for step in [*one.break_, *(one.repair.steps if one.repair else ())]:
             name = f"{step.system}.{step.verb}"
-            if name in CALLS or step.system == "wait":
+            if name in CALLS or step.system in PLAIN:
                 continue  # checked when the file was read
             assert step.verb in verbs[step.system], f"{one.id}: {name}"
             unknown = set(step.arguments) - set(verbs[step.system][step.verb])

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.kubernetes.quantities import span
+from runbook_lib.practice.kubernetes.quantities import quantity, span
+from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, stamp
 
 _BACK_OFF, _BACK_OFF_LIMIT = 10, 300  # seconds, as in the kubelet
@@ -197,7 +198,7 @@ def _own_fate(setting: Setting, environment: dict[str, str]) -> Fate | None:
     after = program.run_seconds
     if lines := _obstacle(setting, environment):
         return Fate(after, 1 if code is None else code, "Error", lines)
-    if program.oom or program.node_oom:
+    if program.oom or program.node_oom or _needs_more_memory(setting):
         return Fate(after, 137 if code is None else code, "OOMKilled")
     if program.memory_fills_in:
         return Fate(span(program.memory_fills_in), 137 if code is None else code, "OOMKilled")
@@ -212,6 +213,13 @@ def _own_fate(setting: Setting, environment: dict[str, str]) -> Fate | None:
         code = 0 if code is None or conditional else code
         return Fate(after, code, "Error" if code else "Completed")
     return None
+
+
+def _needs_more_memory(setting: Setting) -> bool:
+    """Whether what it uses does not fit into its limit."""
+    limit = dig(setting.spec, "resources.limits.memory")
+    used = quantity(setting.program.usage.get("memory", "0"))
+    return limit is not None and used > quantity(limit)
 
 
 def _obstacle(setting: Setting, environment: dict[str, str]) -> tuple[str, ...]:

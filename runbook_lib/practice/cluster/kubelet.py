@@ -22,6 +22,7 @@ from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.cluster.podstatus import PodState, pod_status
 from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
 from runbook_lib.practice.cluster.sandbox import sandbox_problem
+from runbook_lib.practice.cluster.usage import cpu_wanted
 from runbook_lib.practice.kubernetes.quantities import quantity, span
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
@@ -121,10 +122,14 @@ class Kubelet:
 
     def usage(self, pod: Object, container: str, what: str, idle: str) -> float:
         """What a container uses now of cpu (cores), memory, disk or logs (bytes)."""
-        if what == "cpu":  # the kernel gives it no more than its limit
-            limit = dig(self._spec(pod, container), "resources.limits.cpu")
-            wanted = self.cpu_wanted(pod, container, idle)
-            return min(wanted, quantity(limit)) if limit else wanted
+        wanted = self._wanted(pod, container, what, idle)
+        # The kernel gives it no more than its limit; of disk and logs there is none here.
+        limit = dig(self._spec(pod, container), f"resources.limits.{what}")
+        return min(wanted, quantity(limit)) if limit else wanted
+
+    def _wanted(self, pod: Object, container: str, what: str, idle: str) -> float:
+        if what == "cpu":
+            return self.cpu_wanted(pod, container, idle)
         program, found = self.program(pod, container), self._running(pod, container)
         used = quantity(program.usage.get(what, idle))
         if what == "memory" and program.memory_fills_in and found:
@@ -134,23 +139,8 @@ class Kubelet:
         return used
 
     def cpu_wanted(self, pod: Object, container: str, idle: str = "0") -> float:
-        """The cores that a container would use without a limit: its own, or its share of a load.
-
-        A load that one replica is told of (`cpu_shared`) is that of all ready ones together.
-        """
-        owner = pod["metadata"].get("ownerReferences")
-        others = [pod]
-        if owner:
-            children = self._store.children({"metadata": owner[0]}, "pods")
-            others = [one for one in children if condition(one, "Ready") == "True"]
-        shared = [
-            quantity(usage["cpu_shared"])
-            for one in (pod, *others)
-            if "cpu_shared" in (usage := self.program(one, container).usage)
-        ]
-        if shared:
-            return max(shared) / max(1, len(others))
-        return quantity(self.program(pod, container).usage.get("cpu", idle))
+        """The cores that a container would use without a limit."""
+        return cpu_wanted(self._store, self.program, pod, container, idle)
 
     def evict(self, pod: Object, message: str, now: float) -> None:
         """End a pod for good because its node runs short; the object stays, failed."""

@@ -1,0 +1,62 @@
+"""Steps and looks of scenarios that no other test takes: as an engineer's clients would do it."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib.practice.observe import Observation, look
+from runbook_lib.practice.platform import Platform, PracticeError
+from runbook_lib.practice.steps import Step, take
+
+REDIS = {"run": ["PING"], "seconds": 0.2}
+
+
+def test_a_statement_is_executed_as_a_role(platform: Platform) -> None:
+    create = {"run": "CREATE INDEX CONCURRENTLY by_value ON metrics (value)"}
+    with pytest.raises(PracticeError, match="must be owner of table metrics"):
+        take(platform, Step.model_validate({"sql": {**create, "role": "platform_api"}}))
+    take(platform, Step.model_validate({"sql": {**create, "role": "mlflow"}}))
+    try:
+        asked = "SELECT indexname FROM pg_indexes WHERE tablename = 'metrics'"
+        found = Observation.model_validate(
+            {"sql": {"run": asked, "find": "[]", "contains": "by_value"}}
+        )
+        assert look(platform, found).seen
+    finally:
+        take(
+            platform, Step.model_validate({"sql": {"run": "DROP INDEX by_value", "role": "mlflow"}})
+        )
+
+
+def test_a_statement_takes_no_unknown_arguments() -> None:
+    with pytest.raises(ValueError, match="unexpected keyword argument 'rolle'"):
+        Step.model_validate({"sql": {"run": "SELECT 1", "rolle": "mlflow"}})
+
+
+def test_moments_are_asked_for_by_their_age(platform: Platform) -> None:
+    instance = {"Name": "DBInstanceIdentifier", "Value": "mlops-platform-production-mlflow"}
+    asked = {
+        "call": "cloudwatch.get_metric_statistics",
+        "with": {
+            "Namespace": "AWS/RDS",
+            "MetricName": "CPUUtilization",
+            "Dimensions": [instance],
+            "Period": 60,
+            "Statistics": ["Maximum"],
+        },
+        "find": "length(Datapoints)",
+    }
+    hour = {"aws": {**asked, "ago": {"StartTime": 3600, "EndTime": 0}, "above": 55}}
+    assert look(platform, Observation.model_validate(hour)).seen
+    minutes = {"aws": {**asked, "ago": {"StartTime": 300, "EndTime": 0}, "below": 7}}
+    assert look(platform, Observation.model_validate(minutes)).seen
+
+
+def test_a_redis_that_hangs_is_given_up_once(platform: Platform) -> None:
+    platform.do("redis", "freeze")
+    try:
+        hangs = Observation.model_validate({"redis": {**REDIS, "error": "TimeoutError"}})
+        assert look(platform, hangs).seen
+    finally:
+        platform.do("redis", "heal")
+    assert look(platform, Observation.model_validate({"redis": {**REDIS, "is": True}})).seen
