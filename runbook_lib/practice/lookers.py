@@ -33,17 +33,17 @@ class Looker:
     """One client: a function of the platform and of what is asked."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+        self.function = function
 
     def refuse_unknown(self, asked: dict[str, Any]) -> None:
         """ValueError where the client cannot be asked this."""
         try:
-            inspect.signature(self._function).bind(None, **_named(asked))
+            inspect.signature(self.function).bind(None, **_named(asked))
         except TypeError as error:
-            raise ValueError(f"{self._function.__name__}: {error}") from None
+            raise ValueError(f"{self.function.__name__}: {error}") from None
 
     def look(self, platform: Platform, **asked: Any) -> Any:
-        return self._function(platform, **_named(asked))
+        return self.function(platform, **_named(asked))
 
 
 def _named(asked: dict[str, Any]) -> dict[str, Any]:
