@@ -98,6 +98,8 @@ class Platform:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                # Its threads would otherwise keep an arena of freed memory each.
+                env={"MALLOC_ARENA_MAX": "2", **os.environ},
                 # A Ctrl-C in the terminal is this process' business; the host follows it.
                 start_new_session=True,
             )

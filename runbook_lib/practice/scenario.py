@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from runbook_lib.practice.observe import Observation, Sight, look
 from runbook_lib.practice.platform import Platform, PracticeError
-from runbook_lib.practice.steps import Step, take, wait_for
+from runbook_lib.practice.steps import Step, refuse_impossible, take, wait_for
 
 FOLDER = Path(__file__).with_name("scenarios")
 HEALTHY = FOLDER / "healthy.yaml"
@@ -101,7 +101,13 @@ def load(path: Path) -> Scenario:
         if not isinstance(given, dict):
             raise ValueError("the file is no mapping")
         return Scenario.model_validate({"runbook": path.parent.name, "name": path.stem, **given})
-    except (yaml.YAMLError, ValidationError, ValueError) as error:
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
+            for one in error.errors()
+        )
+        raise PracticeError(f"{path.parent.name}/{path.name}: {faults}") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise PracticeError(f"{path.parent.name}/{path.name}: {error}") from None
 
 
@@ -147,6 +153,9 @@ def heal(platform: Platform) -> None:
 
 def break_platform(platform: Platform, scenario: Scenario, say: Say = lambda _: None) -> None:
     """Take the scenario's steps and wait until its symptom shows. Raises PracticeError."""
+    refuse_impossible(platform, scenario.break_)
+    if scenario.id in platform.control("status")["broken"]:
+        raise PracticeError(f"{scenario.id} is broken already; heal first.")
     platform.control("note", scenario=scenario.id)
     _take_all(platform, scenario.break_, say)
     for sign in scenario.symptom:

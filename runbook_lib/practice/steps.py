@@ -12,7 +12,7 @@ import datetime
 import inspect
 import json
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -64,6 +64,25 @@ def _refuse_unknown(name: str, arguments: dict[str, Any]) -> None:
         inspect.signature(CALLS[name]).bind(None, **arguments)
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def refuse_impossible(platform: Platform, steps: Iterable[Step]) -> None:
+    """Before the first step is taken: every verb and argument is known to its system.
+
+    Raises PracticeError naming the step and what there is instead.
+    """
+    systems = platform.control("verbs")
+    for step in steps:
+        if step.system in PLAIN or f"{step.system}.{step.verb}" in CALLS:
+            continue  # checked when they were read
+        if step.system not in systems:
+            raise PracticeError(f"{step}: no system {step.system!r}; {', '.join(systems)}")
+        verbs = systems[step.system]
+        if step.verb not in verbs:
+            raise PracticeError(f"{step}: no verb {step.verb!r}; {', '.join(verbs)}")
+        if unknown := set(step.arguments) - set(verbs[step.verb]):
+            said = f"takes no {', '.join(sorted(unknown))}; {', '.join(verbs[step.verb])}"
+            raise PracticeError(f"{step}: {said}")
 
 
 def take(platform: Platform, step: Step) -> None:
@@ -225,6 +244,8 @@ def node(
 
     `annotations` go without their prefix; docs/practice-cluster.md lists both.
     """
+    if not 1 <= number <= len(NODES):
+        raise ValueError(f"there are nodes 1 to {len(NODES)}, and no {number}")
     path = resource_path(f"nodes/{NODES[number - 1].name}")
     key = "practice.runbook/stats"
     changed = {f"practice.runbook/{name}": value for name, value in (annotations or {}).items()}

@@ -311,6 +311,8 @@ class Postgres:
                 # Before 16 only a superuser may take a reserved slot, and the monitoring role
                 # must get in when the ordinary ones are gone.
                 connection.execute(f"ALTER ROLE {ADMIN} SUPERUSER")
+            # As the master user of RDS, who may index, analyze and vacuum what others own.
+            connection.execute(f"GRANT mlflow TO {ADMIN}")
             connection.execute(f"CREATE DATABASE {DATABASE} OWNER mlflow")
         with self.connect("postgres", application="practice") as connection:
             connection.execute("CREATE EXTENSION pg_stat_statements")
