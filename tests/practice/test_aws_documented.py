@@ -8,6 +8,7 @@ from practice.documented import DOCS, documented, offered
 
 from runbook_lib.practice.aws.faults import ERRORS, FIELDS, TRANSPORT
 from runbook_lib.practice.aws.lean import FAMILIES
+from runbook_lib.practice.aws.served import SERVED
 from runbook_lib.practice.aws.server import Aws
 
 
@@ -25,3 +26,11 @@ def test_faults_and_machines_are_documented() -> None:
     for word in (*ERRORS, *TRANSPORT, *FIELDS):
         assert f"`{word}`" in text, word
     assert ", ".join(FAMILIES) in text
+
+
+def test_every_served_service_is_documented() -> None:
+    text = (DOCS / "practice-aws.md").read_text()
+    named = text.split("\nServed are ")[1].split(" (botocore's names)")[0]
+    assert tuple(named.replace(" and ", ", ").replace("`", "").replace("\n", " ").split(", ")) == (
+        SERVED
+    )

@@ -198,3 +198,29 @@ def test_the_keys_are_secret_and_the_environment_hands_them_out(account: Aws) ->
         environment["AWS_SECRET_ACCESS_KEY"],
     }
     assert Aws().secrets() != account.secrets()
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "arguments"),
+    [
+        # One of each protocol: JSON 1.1, JSON 1.0, REST with JSON, the query protocol.
+        ("redshift-data", "execute_statement", {"Database": "features", "Sql": "SELECT 1"}),
+        ("athena", "list_work_groups", {}),
+        ("dynamodb", "list_tables", {}),
+        ("lambda", "list_functions", {}),
+        ("logs", "describe_log_groups", {}),
+        ("sns", "list_topics", {}),
+    ],
+)
+def test_services_that_are_not_served_are_refused_though_moto_knows_them(
+    account: Aws, service: str, operation: str, arguments: dict[str, Any]
+) -> None:
+    call = getattr(account.client(service), operation)
+    assert refusal(call, **arguments) == ("NotImplemented", 501)
+    with pytest.raises(ClientError, match=f"does not serve {service}"):
+        call(**arguments)
+
+
+def test_steps_of_a_scenario_reach_only_what_is_served(account: Aws) -> None:
+    with pytest.raises(ValueError, match="does not serve sns"):
+        account.verbs()["call"](service="sns", operation="ListTopics")

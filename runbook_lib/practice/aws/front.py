@@ -10,6 +10,7 @@ from typing import Any
 
 from runbook_lib.practice.aws import wire
 from runbook_lib.practice.aws.faults import TRANSPORT, Rules, failure
+from runbook_lib.practice.aws.served import is_served
 from runbook_lib.practice.aws.wire import Application, AwsError, Call, Document, Environ
 
 # Takes the call, asks moto by `call.forward()` where it wants to, and returns the answer as a
@@ -72,6 +73,8 @@ class Front:
             return self._answer_now(call)
 
     def _answer_now(self, call: Call) -> wire.Response:
+        if not is_served(call.service):
+            return call.refuse(_not_served(call))
         handler = self._handlers.get(f"{call.service}.{call.operation}")
         try:
             self._check(call)
@@ -112,4 +115,13 @@ def _as_error(call: Call, response: wire.Response) -> AwsError:
 def _unknown(call: Call) -> AwsError:
     """Loud, and with a status that no client tries again."""
     message = f"The practice platform's AWS does not know {call.service}:{call.operation}."
+    return AwsError("NotImplemented", message, 501)
+
+
+def _not_served(call: Call) -> AwsError:
+    """moto may know it, but nothing of the practice account is behind it."""
+    message = (
+        f"The practice platform's AWS does not serve {call.service} ({call.operation}): "
+        "docs/practice-aws.md names the services that it serves."
+    )
     return AwsError("NotImplemented", message, 501)
