@@ -21,6 +21,7 @@ from runbook_lib.practice.cluster.scheduler import Scheduler
 from runbook_lib.practice.cluster.services import Services
 from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
 from runbook_lib.practice.cluster.spaces import Spaces
+from runbook_lib.practice.cluster.taints import TaintEvictions
 from runbook_lib.practice.cluster.volumes import Volumes
 from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
 from runbook_lib.practice.kubernetes.store import Store
@@ -41,6 +42,7 @@ class Controllers:
         store.admit = PodAdmission(store)
         self.kubelet = Kubelet(store, self._recorder, time_scale)
         self._nodes = Nodes(store, self._recorder, time_scale)
+        self._taints = TaintEvictions(store, self._recorder, time_scale)
         self._workloads = [
             controller(store, self._recorder)
             for controller in (Deployments, ReplicaSets, StatefulSets, DaemonSets)
@@ -66,7 +68,8 @@ class Controllers:
             works += [self._spaces.sync, partial(self._models.sync, now)]
             works += [partial(controller.sync, now) for controller in self._workloads]
             works += [partial(self._scheduler.sync, now), self._volumes.sync]
-        works += [partial(one.sync, now) for one in (self._nodes, self.kubelet, self._autoscalers)]
+        looking = (self._nodes, self._taints, self.kubelet, self._autoscalers)
+        works += [partial(one.sync, now) for one in looking]
         if changed:
             works.append(partial(self._evictions.sync, now))
             works += [self._services.sync, self._load_balancers.sync]

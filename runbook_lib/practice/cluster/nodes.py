@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.cluster.predicates import tolerates
 from runbook_lib.practice.kubernetes.quantities import quantity, span
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
@@ -19,7 +17,6 @@ SINCE = "practice.runbook/since"
 NETWORK = "practice.runbook/network"
 
 _RENEW_SECONDS, _GRACE_SECONDS = 10.0, 40.0  # as kubelet and controller manager have them
-_TOLERATED_SECONDS = 300.0  # the tolerationSeconds that every pod gets by default
 _HEALTHY = {
     "fs_used_percent": 38.0,
     "image_fs_used_percent": 31.0,
@@ -56,10 +53,10 @@ _TAINTS = {
     "PIDPressure": "node.kubernetes.io/pid-pressure",
     "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
 }
-_UNREACHABLE = "node.kubernetes.io/unreachable"
-_NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+NOT_READY = "node.kubernetes.io/not-ready"
 _CORDONED = "node.kubernetes.io/unschedulable"
-_MANAGED_TAINTS = (*_TAINTS.values(), _UNREACHABLE, _NOT_READY, _CORDONED)
+_MANAGED_TAINTS = (*_TAINTS.values(), UNREACHABLE, NOT_READY, _CORDONED)
 
 
 def annotation(node: Object, name: str) -> str:
@@ -134,17 +131,13 @@ def pressures(node: Object) -> dict[str, bool]:
     }
 
 
-def _terminating(pod: Object) -> None:
-    pod["metadata"] |= {"deletionTimestamp": stamp(), "deletionGracePeriodSeconds": 30}
-
-
 class Nodes:
     """The kubelets' reports on their nodes, and the controller that watches their leases."""
 
     def __init__(self, store: Store, recorder: Recorder, time_scale: float) -> None:
         self._store = store
         self._recorder = recorder
-        self._scale, self._begun = time_scale, time.time()
+        self._scale = time_scale
         self._renew = max(0.5, _RENEW_SECONDS * time_scale)
         self._grace = self._renew * _GRACE_SECONDS / _RENEW_SECONDS
         self._heard: dict[str, float] = {}  # node to the Unix time of its last renewal
@@ -189,31 +182,6 @@ class Nodes:
                 return
             conditions = _unknown()
         self._store_conditions(node, conditions, since, now)
-        self._evict(name, now)
-
-    def _evict(self, name: str, now: float) -> None:
-        """Mark for deletion the pods that have not tolerated the node's taint any longer."""
-        node = self._store.find("nodes", name) or {}
-        pods = self._store.catalogue.of("pods")
-        for taint in dig(node, "spec.taints", []):
-            if taint["effect"] != "NoExecute" or taint["key"] not in (_UNREACHABLE, _NOT_READY):
-                continue
-            since = seconds(taint["timeAdded"])
-            patience = _TOLERATED_SECONDS * (self._scale if since > self._begun else 1)
-            for pod in self._store.all("pods") if now - since > patience else ():
-                if dig(pod, "spec.nodeName") != name or pod["metadata"].get("deletionTimestamp"):
-                    continue
-                if tolerates(dig(pod, "spec.tolerations", []), taint):
-                    continue
-                self._store.edit(pods, pod, _terminating)
-                what = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-                self._recorder.record(
-                    pod,
-                    "Normal",
-                    "TaintManagerEviction",
-                    f"Marking for deletion Pod {what}",
-                    component="taint-eviction-controller",
-                )
 
     def _renew_lease(self, node: Object, at: float) -> None:
         name = node["metadata"]["name"]
@@ -382,7 +350,7 @@ def _taints(node: Object, conditions: list[Object], since: float) -> list[Any]:
         if type_ in _TAINTS and status == "True":
             wanted.append((_TAINTS[type_], "NoSchedule"))
         if type_ == "Ready" and status != "True":
-            key = _UNREACHABLE if status == "Unknown" else _NOT_READY
+            key = UNREACHABLE if status == "Unknown" else NOT_READY
             wanted += [(key, "NoSchedule"), (key, "NoExecute")]
     if node["spec"].get("unschedulable"):
         wanted.append((_CORDONED, "NoSchedule"))
