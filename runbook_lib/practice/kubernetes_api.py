@@ -16,7 +16,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from runbook_lib.practice.cluster.nodes import defaults
 from runbook_lib.practice.kubernetes.admission import apply_defaults
 from runbook_lib.practice.kubernetes.audit import Audit
 from runbook_lib.practice.kubernetes.data import first_objects
-from runbook_lib.practice.kubernetes.identity import Identities
+from runbook_lib.practice.kubernetes.identity import Identities, User, user
 from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
@@ -219,6 +219,15 @@ class KubernetesApi:
     def add_user(self, name: str, groups: Iterable[str] = ()) -> str:
         """Take a new bearer token for a user of these groups; the token."""
         return self._identities.register(name, list(groups))
+
+    def take_aws_keys(self, groups_of: Callable[[str], tuple[str, list[str]] | None]) -> None:
+        """Take tokens of `aws eks get-token`: who an access key's are, name and groups, or None."""
+
+        def find(key: str) -> User | None:
+            found = groups_of(key)
+            return user(found[0], tuple(found[1])) if found else None
+
+        self._identities.aws_user = find
 
     def forget_users(self) -> None:
         """Refuse the tokens of all added users from now on."""

@@ -13,9 +13,12 @@ from typing import Any
 
 from runbook_lib.practice import seed
 from runbook_lib.practice.account import follow
+from runbook_lib.practice.aws.identity import user_of
 from runbook_lib.practice.aws.lean import ACCOUNT, REGION
+from runbook_lib.practice.aws.names import ON_CALL
 from runbook_lib.practice.aws.seed import Seeded
 from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.kubernetes.identity import MASTERS
 from runbook_lib.practice.kubernetes.store import Change, Object
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.kubernetes_system import KubernetesSystem
@@ -25,6 +28,7 @@ from runbook_lib.practice.metrics.targets import targets
 from runbook_lib.practice.network.gateway import Gateway
 from runbook_lib.practice.network.nameserver import NameServer
 from runbook_lib.practice.network.sources import hosted_zone, other_balancers, service_addresses
+from runbook_lib.practice.network.zone import Record
 from runbook_lib.practice.postgres.server import ADMIN, APPLICATION_ROLES, DATABASE
 from runbook_lib.practice.postgres.sessions import role_of
 from runbook_lib.practice.postgres.system import Database
@@ -36,6 +40,8 @@ from runbook_lib.practice.services.mlflow import Mlflow
 from runbook_lib.practice.services.platform_api import PlatformApi
 from runbook_lib.practice.services.pool import parameters
 from runbook_lib.practice.system import System
+
+RDS_TTL = 5  # seconds, so that a failover is soon seen
 
 
 class Systems:
@@ -86,6 +92,7 @@ class Systems:
         api.kubelets.exec_in.tools["redis-cli"] = RedisCli(self.redis)
         self._pods_changed = asyncio.Event()
         api.store.listeners.append(self._notice)
+        api.take_aws_keys(self._groups_of)
 
     async def start(self) -> None:
         """Start and fill all of them, side by side where nobody waits for another."""
@@ -230,8 +237,16 @@ class Systems:
         balancers = list(elbv2_backends[ACCOUNT][REGION].load_balancers.values())
         return [
             *hosted_zone(backend.zones[self._seeded.hosted_zone]),
+            # RDS's own zone, for which the name server answers by recursion.
+            Record(self._seeded.database_address, "A", (self.postgres.server.host,), RDS_TTL),
             *other_balancers((one.dns_name for one in balancers), self.dns.load_balancer),
         ]
+
+    def _groups_of(self, access_key_id: str) -> tuple[str, list[str]] | None:
+        """The cluster knows the on-call engineer, as its administrator, and no other IAM user."""
+        if self._seeded and user_of(access_key_id) == ON_CALL:
+            return ON_CALL, [MASTERS]
+        return None
 
     def _service_addresses(self, name: str) -> list[str] | None:
         slices = self._store.all("endpointslices", "discovery.k8s.io")

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from practice.ordinary import connect, core, database_connections
 
-from runbook_lib.practice.lookers import aws_client
+from runbook_lib.practice.lookers import aws_client, dns
 from runbook_lib.practice.platform import Platform, PracticeError
 
 
@@ -231,3 +231,8 @@ def test_control_refuses_a_wrong_token(platform: Platform) -> None:
 def test_control_names_what_it_does_not_know(platform: Platform) -> None:
     with pytest.raises(PracticeError, match="unknown action 'sing'"):
         platform.control("sing")
+
+
+def test_the_databases_own_name_leads_to_it(platform: Platform) -> None:
+    (instance,) = aws_client(platform, "rds").describe_db_instances()["DBInstances"]
+    assert dns(platform, instance["Endpoint"]["Address"]) == ["127.0.0.1"]

@@ -228,6 +228,14 @@ def add_managed_policies() -> None:
         iam.managed_policies[policy.arn] = policy
 
 
+def user_of(access_key_id: str) -> str | None:
+    """The name of the IAM user whose access key that is; None for nobody's."""
+    for one in list(backend("iam").users.values()):
+        if any(key.access_key_id == access_key_id for key in one.access_keys):
+            return str(one.name)
+    return None
+
+
 def _article(kind: str) -> str:
     return f"an {kind}" if kind == "identity" else f"a {kind}"
 

@@ -1,19 +1,23 @@
-"""Who asks: bearer tokens, tokens of ServiceAccounts, impersonation.
+"""Who asks: bearer tokens, tokens of ServiceAccounts and of `aws eks get-token`.
 
 ServiceAccount tokens are JSON web tokens (RFC 7519) signed by the cluster (ES256), with the claims
-of the TokenRequest API.
+of the TokenRequest API. Those of EKS are presigned URLs of STS's GetCallerIdentity (source:
+aws-iam-authenticator, "API Authorization from Outside a Cluster").
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import json
 import secrets
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 from runbook_lib.practice.kubernetes.store import Object, Store
 
@@ -25,6 +29,8 @@ MASTERS = "system:masters"
 _AUTHENTICATED = "system:authenticated"
 _ACCOUNT = "system:serviceaccount:"
 _HEADER = {"alg": "ES256", "typ": "JWT"}
+_AWS = "k8s-aws-v1."
+_AWS_SECONDS = 15 * 60  # how long a presigned URL is taken after its signing
 _HALF = 32  # bytes of each of the two numbers of a signature
 
 
@@ -62,6 +68,8 @@ class Identities:
         self._users: dict[str, User] = {}
         self.handed_out: list[str] = []  # tokens, so that they can be kept out of reports
         self._key: EllipticCurvePrivateKey | None = None
+        # The user of an AWS access key; None for keys that the cluster's account does not know.
+        self.aws_user: Callable[[str], User | None] = lambda _: None
         self.register("kubernetes-admin", [MASTERS], admin_token)
 
     def register(self, name: str, groups: list[str], token: str = "") -> str:
@@ -81,6 +89,9 @@ class Identities:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
             return None
+        if token.startswith(_AWS):
+            key = _signing_key(token.removeprefix(_AWS))
+            return self.aws_user(key) if key else None
         return self._users.get(_digest(token)) or self._account(token)
 
     # tokens of ServiceAccounts
@@ -149,6 +160,24 @@ class Identities:
         except InvalidSignature:
             return False
         return True
+
+
+def _signing_key(encoded: str) -> str | None:
+    """The access key that presigned a GetCallerIdentity; None for another URL, or one too old.
+
+    As everywhere in the practice account the key is looked up, the signature is not verified.
+    """
+    try:
+        query = parse_qs(urlsplit(_decode(encoded).decode()).query)
+        signed = datetime.datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%S%z")
+        named = query["X-Amz-SignedHeaders"][0].split(";")
+        key = query["X-Amz-Credential"][0].partition("/")[0]
+    except (KeyError, ValueError):
+        return None
+    # The header says for which cluster it was signed.
+    asks = query.get("Action") == ["GetCallerIdentity"] and "x-k8s-aws-id" in named
+    fresh = abs(time.time() - signed.timestamp()) < _AWS_SECONDS
+    return key if asks and fresh else None
 
 
 def _digest(token: str) -> str:
