@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from typing import Any
 
 import pytest
@@ -302,6 +304,29 @@ def test_commands_on_a_node(breakable_account: Aws) -> None:
     assert failed["StandardErrorContent"] == "connect: no such file\n"
     unknown = run(breakable_account, NODE, "tcpdump")
     assert (unknown["Status"], unknown["ResponseCode"]) == ("Failed", 127)
+
+
+def test_a_node_s_clock_is_now(account: Aws) -> None:
+    before = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    lines = ("systemctl status kubelet", "journalctl -u kubelet -n 1", "uptime")
+    said = run(account, NODE, *lines)["StandardOutputContent"]
+    after = datetime.datetime.now(datetime.UTC)
+    started = re.search(r"since \w{3} (\S+ \S+) UTC; 3 weeks 0 days ago", said)
+    logged = re.search(r": I(\d{4} \d\d:\d\d:\d\d)\.\d{6} ", said)
+    clock = re.search(r"^ (\S+) up 21 days,  3:12,", said, re.M)
+    assert started and logged and clock, said
+    up = datetime.timedelta(days=21, hours=3, minutes=12)
+    since = datetime.datetime.fromisoformat(f"{started[1]}+00:00")
+    assert before - up <= since <= after - up
+    ago = datetime.timedelta(seconds=16)
+    assert logged[1] in {f"{one - ago:%m%d %H:%M:%S}" for one in seconds(before, after)}
+    assert clock[1] in {f"{one:%H:%M:%S}" for one in seconds(before, after)}
+
+
+def seconds(first: datetime.datetime, last: datetime.datetime) -> list[datetime.datetime]:
+    """Every second from the one to the other."""
+    number = int((last - first).total_seconds()) + 1
+    return [first + datetime.timedelta(seconds=one) for one in range(number)]
 
 
 def test_an_agent_that_is_lost(breakable_account: Aws) -> None:

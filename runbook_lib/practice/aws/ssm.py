@@ -18,7 +18,8 @@ from runbook_lib.practice.aws.wire import AwsError, Call, Document
 
 PING = ("Online", "ConnectionLost", "Inactive")
 SHELL = "AWS-RunShellScript"
-# What a healthy node prints, by the words that a command begins with.
+UP = datetime.timedelta(days=21, hours=3, minutes=12)  # how long a healthy node has been up
+# What a healthy node prints, by the words that a command begins with; `_dated` fills in times.
 CALM: dict[str, str] = {
     "df": (
         "Filesystem      Size  Used Avail Use% Mounted on\n"
@@ -31,22 +32,22 @@ CALM: dict[str, str] = {
         "Mem:           15682        6273        4102           3        5307        9109\n"
         "Swap:              0           0           0\n"
     ),
-    "uptime": " 09:41:07 up 21 days,  3:12,  0 users,  load average: 1.18, 1.09, 1.04\n",
+    "uptime": " {clock} up 21 days,  3:12,  0 users,  load average: 1.18, 1.09, 1.04\n",
     "systemctl is-active": "active\n",
     "systemctl status kubelet": (
         "● kubelet.service - Kubernetes Kubelet\n"
         "     Loaded: loaded (/etc/systemd/system/kubelet.service; enabled; preset: disabled)\n"
-        "     Active: active (running) since Mon 2026-01-05 08:01:12 UTC; 3 weeks 0 days ago\n"
+        "     Active: active (running) since {started} UTC; 3 weeks 0 days ago\n"
         "       Docs: https://github.com/kubernetes/kubernetes\n"
         "   Main PID: 1712 (kubelet)\n"
     ),
     "systemctl status containerd": (
         "● containerd.service - containerd container runtime\n"
-        "     Active: active (running) since Mon 2026-01-05 08:01:05 UTC; 3 weeks 0 days ago\n"
+        "     Active: active (running) since {started} UTC; 3 weeks 0 days ago\n"
     ),
     "systemctl restart": "",
     "journalctl -u kubelet": (
-        "kubelet[1712]: I0126 09:40:51.104411    1712 kubelet_getters.go:206] "
+        "kubelet[1712]: I{logged}    1712 kubelet_getters.go:206] "
         '"Pod status updated" status="Running"\n'
     ),
     "crictl rmi --prune": "",
@@ -195,7 +196,7 @@ class Ssm(Addition):
         command = self._commands.get(given["CommandId"])
         if command is None or given["InstanceId"] not in command["_instances"]:
             raise AwsError("InvocationDoesNotExist", "")
-        out, error, code = self._run(given["InstanceId"], command["Parameters"])
+        out, error, code = self._run(given["InstanceId"], command)
         status = "Success" if code == 0 else "Failed"
         return {
             "CommandId": given["CommandId"],
@@ -221,7 +222,7 @@ class Ssm(Addition):
                     None,
                     instance,
                 ):
-                    out, error, code = self._run(instance, command["Parameters"])
+                    out, error, code = self._run(instance, command)
                     status = "Success" if code == 0 else "Failed"
                     one = {
                         "CommandId": name,
@@ -238,24 +239,24 @@ class Ssm(Addition):
                     found.append(one)
         return {"CommandInvocations": found}
 
-    def _run(self, instance: str, parameters: Document) -> tuple[str, str, int]:
+    def _run(self, instance: str, command: Document) -> tuple[str, str, int]:
         """Standard output, standard error and exit code of a command's lines, one by one."""
         out: list[str] = []
         errors: list[str] = []
         code = 0
-        for line in parameters.get("commands", []):
-            text, code = self._line(instance, line)
+        for line in command["Parameters"].get("commands", []):
+            text, code = self._line(instance, line, command["RequestedDateTime"])
             (errors if code else out).append(text)
         return "".join(out), "".join(errors), code
 
-    def _line(self, instance: str, line: str) -> tuple[str, int]:
+    def _line(self, instance: str, line: str, now: datetime.datetime) -> tuple[str, int]:
         for machine, contains, output, code in self._outputs:
             if machine in (None, instance) and contains in line:
                 return output, code
         bare = line.strip().removeprefix("sudo ")
         for begins in sorted(CALM, key=len, reverse=True):
             if bare.startswith(begins):
-                return CALM[begins], 0
+                return _dated(CALM[begins], now), 0
         return f"practice platform: no output is known for: {line}\n", 127
 
     def _start_session(self, call: Call) -> Document:
@@ -278,6 +279,19 @@ def _narrow(
     if key == "PingStatus":
         return wanted, values
     raise AwsError("InvalidFilterKey", f"The practice platform knows no filter {key}.")
+
+
+def _dated(text: str, now: datetime.datetime) -> str:
+    """A healthy node's print-out of that moment."""
+    moments = {
+        "{clock}": f"{now:%H:%M:%S}",
+        "{started}": f"{now - UP:%a %Y-%m-%d %H:%M:%S}",
+        # As klog writes it, of a line logged a moment ago.
+        "{logged}": f"{now - datetime.timedelta(seconds=16):%m%d %H:%M:%S.%f}",
+    }
+    for name, moment in moments.items():
+        text = text.replace(name, moment)
+    return text
 
 
 def _now() -> datetime.datetime:
