@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from collections.abc import Iterator
@@ -50,6 +51,19 @@ def test_every_model_that_is_served_lies_in_its_bucket(healthy: Practice) -> Non
     assert len(uris) >= 3
     for bucket, path in (uri.removeprefix("s3://").split("/", 1) for uri in uris):
         assert any(b == bucket and key.startswith(f"{path}/") for b, key in stored), (bucket, path)
+
+
+def test_the_cluster_autoscaler_wrote_its_log_today(healthy: Practice) -> None:
+    pods = healthy.raw("GET", "/api/v1/namespaces/kube-system/pods")[1]["items"]
+    (pod,) = (p for p in pods if p["metadata"]["name"].startswith("cluster-autoscaler-"))
+    log = healthy.core.read_namespaced_pod_log(pod["metadata"]["name"], "kube-system")
+    now = datetime.datetime.now(datetime.UTC)
+    for line in log.splitlines():
+        found = re.match(r"I(\d{4} \d\d:\d\d:\d\d\.\d{6}) {7}1 \w+\.go:\d+\] ", line)
+        assert found, line
+        at = datetime.datetime.strptime(f"{now.year}{found[1]} +0000", "%Y%m%d %H:%M:%S.%f %z")
+        ago = (now - at) % datetime.timedelta(days=365)  # a log of last year's last minutes too
+        assert ago < datetime.timedelta(hours=12), line
 
 
 def service(healthy: Practice, name: str) -> dict[str, Any]:

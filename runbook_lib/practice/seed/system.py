@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from runbook_lib.practice.seed.parts import (
@@ -33,13 +34,14 @@ COREFILE = """.:53 {
     loadbalance
 }
 """
-AUTOSCALER_LOG = (
-    'I0105 08:00:00.000000       1 static_autoscaler.go:289] "Starting main loop"',
-    "I0105 08:00:00.000000       1 aws_manager.go:188] Found 1 ASGs matching "
-    "k8s.io/cluster-autoscaler/enabled",
-    'I0105 08:00:00.000000       1 filter_out_schedulable.go:76] "No unschedulable pods"',
-    'I0105 08:00:00.000000       1 static_autoscaler.go:575] "No candidates for scale down"',
+# Each with the microseconds that the scan had taken by then.
+_AUTOSCALER_LOG = (
+    (0, 'static_autoscaler.go:289] "Starting main loop"'),
+    (1_204, "aws_manager.go:188] Found 1 ASGs matching k8s.io/cluster-autoscaler/enabled"),
+    (2_871, 'filter_out_schedulable.go:76] "No unschedulable pods"'),
+    (3_519, 'static_autoscaler.go:575] "No candidates for scale down"'),
 )
+_SCANNED_AGO = datetime.timedelta(minutes=3)
 _DNS = {"k8s-app": "kube-dns"}
 _CRITICAL = {"priorityClassName": "system-cluster-critical"}
 _ON_THE_NODE: dict[str, Any] = {
@@ -122,7 +124,7 @@ def _autoscaler() -> Container:
         "600Mi",
         "9m",
         "88Mi",
-        AUTOSCALER_LOG,
+        _autoscaler_log(datetime.datetime.now(datetime.UTC) - _SCANNED_AGO),
         probe_path=None,
         command=(
             "./cluster-autoscaler",
@@ -132,6 +134,15 @@ def _autoscaler() -> Container:
             "--expander=least-waste",
             f"--node-group-auto-discovery=asg:tag={discovery}",
         ),
+    )
+
+
+def _autoscaler_log(scan: datetime.datetime) -> tuple[str, ...]:
+    """What one scan wrote, in klog's form: severity, time, process, source."""
+    times = [scan + datetime.timedelta(microseconds=after) for after, _ in _AUTOSCALER_LOG]
+    return tuple(
+        f"I{at:%m%d %H:%M:%S.%f}       1 {text}"
+        for at, (_, text) in zip(times, _AUTOSCALER_LOG, strict=True)
     )
 
 
