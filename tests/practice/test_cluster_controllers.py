@@ -17,6 +17,7 @@ JOBS = "/apis/batch/v1/namespaces/shop/jobs"
 SCALERS = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers"
 INGRESSES = "/apis/networking.k8s.io/v1/namespaces/shop/ingresses"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/kube-system/deployments"
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 MERGE = {"Content_Type": "application/merge-patch+json"}
 
 
@@ -122,6 +123,35 @@ def test_load_is_met_with_replicas_up_to_the_maximum(practice: Any) -> None:
     practice.raw("PATCH", f"{SCALERS}/web", {"spec": {"maxReplicas": 20}}, **MERGE)
     practice.until_ready("web", 8)  # 400m over 8 is half of what each asks for
     condition(practice, "ScalingLimited", "DesiredWithinRange")
+
+
+def targets(practice: Any) -> str:
+    """kubectl's TARGETS of the autoscaler."""
+    table = practice.raw("GET", f"{SCALERS}/web", Accept=TABLE)[1]
+    names = [column["name"] for column in table["columnDefinitions"]]
+    assert names == ["Name", "Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"]
+    cell: str = table["rows"][0]["cells"][2]
+    return cell
+
+
+def test_what_an_autoscaler_aims_at(practice: Any) -> None:
+    requests = {"resources": {"requests": {"cpu": "100m", "memory": "200Mi"}}}
+    usage = {"cpu": "48m", "memory": "100Mi"}
+    practice.deploy("web", {"usage": usage}, container=requests)
+    practice.until_ready("web")
+    scaler(practice, 3)
+    practice.until(lambda: targets(practice) == "cpu: 48%/50%", "the use of the processor")
+    memory = {"name": "memory", "target": {"type": "AverageValue", "averageValue": "150Mi"}}
+    queue = {"metric": {"name": "queue"}, "target": {"type": "Value", "value": "30"}}
+    spec = practice.raw("GET", f"{SCALERS}/web")[1]["spec"]
+    metrics = [*spec["metrics"], {"type": "Resource", "resource": memory}]
+    practice.raw("PATCH", f"{SCALERS}/web", {"spec": {"metrics": metrics}}, **MERGE)
+    both = f"cpu: 48%/50%, memory: {100 * 2**20}/150Mi"
+    practice.until(lambda: targets(practice) == both, "both metrics")
+    metrics = [{"type": "External", "external": queue}, *metrics]
+    practice.raw("PATCH", f"{SCALERS}/web", {"spec": {"metrics": metrics}}, **MERGE)
+    unread = "<unknown>/30, cpu: <unknown>/50% + 1 more..."
+    practice.until(lambda: targets(practice) == unread, "a metric that cannot be read")
 
 
 def test_an_autoscaler_without_metrics(practice: Any) -> None:

@@ -216,7 +216,7 @@ class Autoscalers:
         what = f"{name} resource"
         if "averageUtilization" in goal:
             percent = 100 * used / asked
-            current["averageUtilization"] = int(percent)
+            current["averageUtilization"] = int(percent + 1e-6)  # 48m of 100m are 48%
             ratio = percent / goal["averageUtilization"]
             what += " utilization (percentage of request)"
         else:

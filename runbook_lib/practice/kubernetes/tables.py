@@ -152,6 +152,32 @@ def _quota(quota: Object, *, limits: bool) -> str:
     return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
 
 
+def _targets(scaler: Object) -> str:
+    """How much each metric is and is to be; "<unknown>" where it cannot be read."""
+    specs, statuses = dig(scaler, "spec.metrics", []), dig(scaler, "status.currentMetrics", [])
+    found = []
+    for number, spec in enumerate(specs):
+        field = spec["type"][0].lower() + spec["type"][1:]
+        status = statuses[number] if number < len(statuses) else {}
+        found.append(_target(spec["type"], spec[field], dig(status, f"{field}.current", {})))
+    more = f" + {len(found) - 2} more..." if len(found) > 2 else ""
+    return ", ".join(found[:2]) + more or _NONE
+
+
+def _target(type_: str, spec: Object, current: Object) -> str:
+    goal = spec["target"]
+    of_pods = type_ in ("Resource", "ContainerResource")
+    head = f"{spec['name']}: " if of_pods else ""
+    if "averageValue" in goal:
+        tail = " (avg)" if type_ in ("External", "Object") else ""
+        return f"{head}{current.get('averageValue', '<unknown>')}/{goal['averageValue']}{tail}"
+    if not of_pods:
+        return f"{current.get('value', '<unknown>')}/{goal.get('value', '<auto>')}"
+    used, wanted = current.get("averageUtilization"), goal.get("averageUtilization")
+    shown = "<unknown>" if used is None else f"{used}%"
+    return f"{head}{shown}/{'<auto>' if wanted is None else f'{wanted}%'}"
+
+
 _OF_OBJECTS: dict[str, Cell] = {
     "age": lambda o: _since(dig(o, "metadata.creationTimestamp")),
     "pod_status": pod_status,
@@ -169,6 +195,7 @@ _OF_OBJECTS: dict[str, Cell] = {
     "last_seen": lambda o: _since(o.get("lastTimestamp") or o.get("eventTime")),
     "data_count": lambda o: len(o.get("data") or {}) + len(o.get("binaryData") or {}),
     "modes": _modes,
+    "targets": _targets,
     "quota_requests": lambda o: _quota(o, limits=False),
     "quota_limits": lambda o: _quota(o, limits=True),
 }
