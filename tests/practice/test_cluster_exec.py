@@ -66,6 +66,19 @@ def test_what_the_image_has_not(practice: Any, pods: tuple[str, str]) -> None:
     assert run(practice, client, "uptime", "-p") == (0, "up 2 weeks\n", "")
 
 
+def test_ordinary_tools_are_not_said_to_be_missing(practice: Any, pods: tuple[str, str]) -> None:
+    client, _ = pods
+    for tool in ("ls", "rm", "ps", "df", "python3"):
+        refused = (126, "", f"{tool}: the practice platform does not simulate this command\n")
+        assert run(practice, client, tool, "-h") == refused
+        assert run(practice, client, "sh", "-c", f"{tool} -h") == refused
+    assert run(practice, client, "/bin/ls")[0] == 126
+    # An image with no shell has none of them; the runtime says so.
+    program(practice, client, {"tools": []})
+    practice.until(lambda: run(practice, client, "ls")[0] == 127, "no ls")
+    assert 'exec: "ls": executable file not found in $PATH' in run(practice, client, "ls")[2]
+
+
 def test_files(practice: Any, pods: tuple[str, str]) -> None:
     practice.core.create_namespaced_config_map(
         "shop", {"metadata": {"name": "conf"}, "data": {"app.yaml": "a: 1\n"}}

@@ -1,7 +1,7 @@
 """Commands in a container: a few tools that answer from the cluster's state, in their own words.
 
-What an image does not have is refused as its runtime would; what is not simulated here is refused
-loudly, never answered.
+What an image does not have is refused as its runtime would; what it would have and is not simulated
+here is refused loudly, in words that no runtime has.
 """
 
 from __future__ import annotations
@@ -24,6 +24,14 @@ _MISSING = (
     "OCI runtime exec failed: exec failed: unable to start container process: "
     'exec: "{}": executable file not found in $PATH: unknown\n'
 )
+_NOT_SIMULATED = "{}: the practice platform does not simulate this command\n"
+# What images with a shell have, as a rule, beside the tools that are simulated.
+_ORDINARY = """
+apt apt-get awk base64 basename bash chmod chown cp cut date dd df dirname dpkg du false find
+free grep gunzip gzip head hostname id kill ln ls md5sum mkdir mktemp mount mv nproc pip pip3 ps
+pwd python python3 readlink realpath rm rmdir sed seq sha256sum sleep sort stat sync tail tar
+tee test timeout top touch tr true uname uniq uptime wc which whoami xargs
+"""
 # A program outside of this module that stands for an image's tool: (pod, container, argv, stdin).
 Tool = Callable[[Object, str, list[str], bytes], Awaitable[Executed]]
 
@@ -74,6 +82,8 @@ class Exec:
         if (known := shell.program.commands.get(" ".join(argv))) is not None:
             return text(known)
         name = argv[0].rsplit("/", 1)[-1]
+        if name in _ORDINARY.split() and "sh" in shell.program.tools:
+            return text(code=126, err=_NOT_SIMULATED.format(name))
         if name not in shell.program.tools:
             return text(code=127, err=missing.format(argv[0]))
         if name == "sh":
@@ -82,7 +92,7 @@ class Exec:
             return await _TOOLS[name](shell, argv[1:])
         if name in self.tools:
             return await self.tools[name](shell.pod, shell.container, argv, shell.stdin)
-        return text(code=126, err=f"{name}: this command is not simulated in practice\n")
+        return text(code=126, err=_NOT_SIMULATED.format(name))
 
     async def _sh(self, shell: Shell, arguments: list[str]) -> Executed:
         """`-c` with simple commands joined by ;, && and ||; more is refused."""
