@@ -197,10 +197,66 @@ def test_replacing_a_custom_object_needs_its_version(practice: Any) -> None:
     assert practice.raw("PUT", f"{ISVC}/llm", body)[0] == 422
     assert practice.raw("PATCH", f"{ISVC}/llm", {}, Content_Type=STRATEGIC)[0] == 415
     patched = practice.custom.patch_namespaced_custom_object(
-        "serving.kserve.io", "v1beta1", "shop", "inferenceservices", "llm", {"spec": {"a": 1}}
+        "serving.kserve.io",
+        "v1beta1",
+        "shop",
+        "inferenceservices",
+        "llm",
+        {"spec": {"explainer": {}}},
     )
-    assert patched["spec"] == {"predictor": {}, "a": 1}
+    assert patched["spec"] == {"predictor": {}, "explainer": {}}
     assert practice.raw("DELETE", f"{ISVC}/llm")[1]["details"]["name"] == "llm"
+
+
+@pytest.mark.parametrize(
+    ("predictor", "field", "said"),
+    [
+        ({"minReplicas": "2"}, "minReplicas", "must be of type integer"),
+        ({"scaleTarget": 0.5}, "scaleTarget", "must be of type integer"),
+        ({"canaryTrafficPercent": "10%"}, "canaryTrafficPercent", "must be of type integer"),
+        ({"scaleMetric": "gpu"}, "scaleMetric", 'supported values: "cpu", "memory"'),
+        ({"model": {"storageUri": "s3://m/x"}}, "model.modelFormat", "Required value"),
+        ({"model": {"modelFormat": "sklearn"}}, "model.modelFormat", "must be of type object"),
+        ({"model": {"modelFormat": {}}}, "model.modelFormat.name", "Required value"),
+        (
+            {"model": {"modelFormat": {"name": "sklearn", "version": 1}}},
+            "model.modelFormat.version",
+            "must be of type string",
+        ),
+        ({"containers": {"name": "app"}}, "containers", "must be of type array"),
+        ({"nodeSelector": {"gpu": True}}, "nodeSelector.gpu", "must be of type string"),
+    ],
+)
+def test_an_inference_service_has_a_schema(
+    practice: Any, predictor: dict[str, Any], field: str, said: str
+) -> None:
+    body = {"metadata": {"name": "llm"}, "spec": {"predictor": predictor}}
+    code, answer = practice.raw("POST", ISVC, body)
+    assert (code, answer["reason"]) == (422, "Invalid"), answer
+    (cause,) = answer["details"]["causes"]
+    assert cause["field"] == f"spec.predictor.{field}" and said in cause["message"]
+
+
+def test_an_inference_service_keeps_what_its_schema_knows(practice: Any) -> None:
+    known: dict[str, Any] = {
+        "minReplicas": 0,
+        "timeout": 60,
+        "model": {
+            "modelFormat": {"name": "sklearn", "version": "1"},
+            "resources": {"requests": {"cpu": 1, "memory": "1Gi"}},
+            "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+        },
+        "affinity": {"nodeAffinity": {"anything": [1]}},
+        "batcher": {"maxBatchSize": 8},
+    }
+    wrong = {**known, "minReplica": 3, "model": {**known["model"], "storageURI": "s3://m/x"}}
+    body = {"metadata": {"name": "llm"}, "spec": {"predictor": wrong}}
+    code, answer = practice.raw("POST", f"{ISVC}?fieldValidation=Strict&dryRun=All", body)
+    assert code == 400
+    for field in ("minReplica", "model.storageURI"):
+        assert f'unknown field "spec.predictor.{field}"' in answer["message"]
+    code, answer = practice.raw("POST", f"{ISVC}?dryRun=All", body)
+    assert (code, answer["spec"]["predictor"]) == (201, known)
 
 
 def test_merge_patch_removes_by_null(practice: Any, name: str) -> None:
