@@ -247,7 +247,8 @@ def test_a_node_that_was_not_ready_and_is_again(practice: Any) -> None:
         return at if len(at) == 2 and max(at.values()) < quarter else None
 
     at = practice.until(told, "the two events of long ago")
-    assert at["NodeNotReady"] < at["NodeReady"]
+    # Whole seconds: at this time scale both may lie in the same one.
+    assert at["NodeNotReady"] <= at["NodeReady"]
     node = practice.raw("GET", "/api/v1/nodes/node-b")[1]
     [ready] = [c for c in node["status"]["conditions"] if c["type"] == "Ready"]
     assert (ready["status"], ready["lastTransitionTime"]) == ("True", at["NodeReady"])

@@ -278,7 +278,7 @@ def test_the_handshake_fails(gateway: Hosted, fault: str) -> None:
     with pytest.raises(error, match=words):
         verified(gateway, seconds=0.3)
     assert verified(gateway, API), "the other host is as before"
-    gateway.do("certificate", host=MLFLOW, fault="renewed")
+    gateway.do("heal")
     assert verified(gateway)
 
 

@@ -186,9 +186,10 @@ def _recommender() -> list[Object]:
     service_ = _service_of_model(name, "Knative", scale, f"{MODEL_STORE}/{name}/v2", **canary)
     first = _service_of_model(name, "Knative", scale, f"{MODEL_STORE}/{name}/v1")
     runtime = _runtime(*_RUNTIMES[0])
-    before = revision(first, runtime, 1)
-    before["metadata"]["creationTimestamp"] = first["metadata"]["creationTimestamp"]
+    before, after = revision(first, runtime, 1), revision(service_, runtime, 2)
+    for one in (before, after):  # both have been there for long
+        one["metadata"]["creationTimestamp"] = first["metadata"]["creationTimestamp"]
     # The controller learns from the status what was rolled out before.
     rolled_out = {"latestRolledoutRevision": before["metadata"]["name"]}
     service_["status"] = {"components": {"predictor": rolled_out}}
-    return [before, service_]
+    return [before, after, service_]
