@@ -98,12 +98,10 @@ def list_scenarios(as_json: AsJson = False) -> None:
     if as_json:
         out.print_json(json.dumps(found))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("id", "kind", "title"):
-        table.add_column(column, no_wrap=column != "title", overflow="fold")
-    for one in found:
-        table.add_row(one["id"], one["kind"], one["title"])
-    out.print(table)
+    width = max(len(one["id"]) for one in found)
+    out.print(f"{'id':{width}}  {'kind':11}  title")
+    for one in found:  # no table: it would fold the titles in a narrow terminal, or a pipe
+        out.print(f"{one['id']:{width}}  {one['kind']:11}  {one['title']}", markup=False)
 
 
 @app.command("break")

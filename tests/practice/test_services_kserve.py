@@ -280,10 +280,10 @@ def test_more_load_than_its_processor_makes_a_container_slow(models: Models) -> 
     app = ("isvc.churn-model-predictor", "models")
     settled = "nothing rolls out any longer"
     until(lambda: len(models.inside.pods(*app)) == len(models.inside.ready(*app)), SECONDS, settled)
-    ready = models.inside.until_ready("isvc.churn-model-predictor", 2, "models")
+    models.inside.until_ready("isvc.churn-model-predictor", 2, "models")
     behave(cpu_shared="7500m")  # too much for five replicas with a limit of one core each
     until(lambda: seconds() >= 0.3, SECONDS, "answers wait")
-    pod = models.inside.api.store.find("pods", ready[0], "models")
+    pod = models.inside.api.store.find("pods", models.inside.ready(*app)[0], "models")
     assert models.inside.api.kubelet.usage(pod, "kserve-container", "cpu", "0") == 1.0
     behave(cpu="60m")
     until(lambda: seconds() < 0.3, SECONDS, "answers come at once")
