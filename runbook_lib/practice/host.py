@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import fcntl
+import gc
 import inspect
 import json
 import logging
@@ -51,6 +53,7 @@ class Host:
         await self._systems.start()
         await self._control.start()
         self._write_state()
+        give_back_memory()
         LOG.info("ready after %.1f s", time.monotonic() - began)
 
     def system(self, name: str) -> System:
@@ -101,6 +104,13 @@ class Host:
             shutil.rmtree(self.state, ignore_errors=True)
         # Last: its absence tells others that the platform is down.
         (self.state / "platform.json").unlink(missing_ok=True)
+
+
+def give_back_memory() -> None:
+    """What loading and seeding have left behind goes back to the kernel, where libc can do that."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def watch_parent(host: Host, *, detached: bool) -> None:
