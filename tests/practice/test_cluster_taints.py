@@ -51,7 +51,9 @@ def test_a_taint_evicts_who_does_not_tolerate_it(practice: Any) -> None:
     practice.core.patch_node("node-b", {"spec": {"taints": [TAINT]}})
     name = pod["metadata"]["name"]
     marked = (f"Marking for deletion Pod shop/{name}", "taint-eviction-controller")
-    practice.until(lambda: marked in evictions(practice, "web"), "the eviction")
+    about = lambda: [one for one in evictions(practice, "web") if name in one[0]]  # noqa: E731
+    practice.until(about, "the eviction")
+    assert about() == [marked], "once, and nothing else of this pod"
     names = lambda app: [p["metadata"]["name"] for p in practice.pods(app)]  # noqa: E731
     practice.until(lambda: names("web") and name not in names("web"), "another pod")
     assert names("gpu") == [kept["metadata"]["name"]]
