@@ -189,6 +189,27 @@ def scale(cluster: Cluster, workload: str, namespace: str, replicas: int) -> Non
     cluster.patch(resource_path(f"{workload}/scale", namespace), {"spec": {"replicas": replicas}})
 
 
+def rollout(cluster: Cluster, workload: str, namespace: str) -> None:
+    """Wait as `kubectl rollout status` does: every pod is of the newest template and available.
+
+    A Deployment's counters are read, so its pods of before are gone or going. Raises ValueError.
+    """
+    found: dict[str, Any] = {}
+
+    def done() -> bool:
+        found.update(cluster.get(resource_path(workload, namespace)))
+        status, wanted = found["status"], found["spec"]["replicas"]
+        counters = {status.get(f"{of}eplicas", 0) for of in ("r", "updatedR", "availableR")}
+        return status.get("observedGeneration") == found["metadata"]["generation"] and (
+            counters == {wanted}
+        )
+
+    try:
+        until(done, EFFECT_SECONDS, f"the rollout of {workload}")
+    except TimeoutError as error:
+        raise ValueError(f"{error}; its status was: {json.dumps(found.get('status'))}") from None
+
+
 def program(
     cluster: Cluster,
     workload: str,
@@ -211,7 +232,8 @@ def program(
         return
     selector = ",".join(f"{k}={v}" for k, v in found["spec"]["selector"]["matchLabels"].items())
     running = cluster.get(resource_path("pods", namespace), labelSelector=selector)["items"]
-    for pod in sorted(running, key=lambda one: str(one["metadata"]["name"]))[:pods]:
+    staying = [one for one in running if "deletionTimestamp" not in one["metadata"]]
+    for pod in sorted(staying, key=lambda one: str(one["metadata"]["name"]))[:pods]:
         changed = _behaviour(pod, set, container)
         path = resource_path(f"pods/{pod['metadata']['name']}", namespace)
         cluster.patch(path, {"metadata": {"annotations": {PROGRAM: changed}}})
@@ -259,5 +281,5 @@ def node(
 PLAIN = ("sql", "wait")
 CALLS: dict[str, Callable[..., None]] = {
     f"kubernetes.{function.__name__}": function
-    for function in (patch, create, delete, restart, scale, program, node)
+    for function in (patch, create, delete, restart, scale, rollout, program, node)
 }
