@@ -7,6 +7,7 @@ import json
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from runbook_lib.practice.redis.system import OnlineStore
 
 NODES = ("node-a", "node-b", "node-c")
 DEADLINE_SECONDS = 15.0
+RECORDED = {"name": "c", "image": "i", "imageID": "", "ready": True, "restartCount": 0}
 
 
 class Practice:
@@ -196,6 +198,10 @@ def node(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": meta}
 
 
+def config_map(name: str, data: Any = None, **meta: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, **meta}, "data": data or {}}
+
+
 @pytest.fixture(scope="session")
 def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
     """Three nodes, namespace shop, and the metrics server."""
@@ -205,6 +211,37 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
     running.call(running.api.load, [namespace("shop"), *map(node, NODES), metrics])
     yield running
     running.stop()
+
+
+@pytest.fixture
+def name(practice: Any) -> Iterator[str]:
+    """The name of a ConfigMap {"a": "1"} that is there for one test."""
+    made = f"cm-{uuid.uuid4().hex[:8]}"
+    practice.core.create_namespaced_config_map("shop", config_map(made, {"a": "1"}))
+    yield made
+    practice.raw("DELETE", f"/api/v1/namespaces/shop/configmaps/{made}")
+
+
+@pytest.fixture(scope="module")
+def fleet(practice: Any) -> list[str]:
+    """Five recorded pods of two apps."""
+    pods: list[dict[str, Any]] = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"recorded-{number}",
+                "namespace": "shop",
+                "labels": {"set": "a" if number < 3 else "b"}
+                | ({"odd": "y"} if number % 2 else {}),
+            },
+            "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": "node-a"},
+            "status": {"phase": "Running", "containerStatuses": [RECORDED]},
+        }
+        for number in range(5)
+    ]
+    practice.call(practice.api.load, pods)
+    return [pod["metadata"]["name"] for pod in pods]
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime
 from typing import Any
 
 from practice.conftest import NODES
 
-__all__ = ["annotate_node", "empty", "program", "put", "run", "tell", "waiting"]
+__all__ = [
+    "age",
+    "annotate_node",
+    "clear",
+    "empty",
+    "program",
+    "put",
+    "run",
+    "tell",
+    "until_condition",
+    "waiting",
+]
 
 _OURS = "practice.runbook/"
 
@@ -30,9 +43,35 @@ def empty(practice: Any) -> None:
     practice.until(made, "an empty namespace shop")
 
 
+def clear(practice: Any) -> None:
+    """What runs in shop is gone, and the nodes are healthy."""
+    for plural in ("deployments", "statefulsets", "daemonsets"):
+        practice.raw("DELETE", f"/apis/apps/v1/namespaces/shop/{plural}")
+    practice.raw("DELETE", "/apis/policy/v1/namespaces/shop/poddisruptionbudgets")
+    for plural in ("pods", "secrets", "services"):
+        practice.raw("DELETE", f"/api/v1/namespaces/shop/{plural}")
+    for name in ("node-a", "node-b", "node-c"):
+        annotate_node(practice, name, stats=None, kubelet=None, since=None)
+        practice.core.patch_node(name, {"spec": {"unschedulable": None}})
+        until_condition(practice, name, "Ready", "True")
+
+
 def annotate_node(practice: Any, name: str, **values: str | None) -> None:
     annotations = {f"practice.runbook/{key}": value for key, value in values.items()}
     practice.core.patch_node(name, {"metadata": {"annotations": annotations}})
+
+
+def until_condition(practice: Any, node: str, type_: str, status: str) -> dict[str, Any]:
+    def found() -> Any:
+        conditions = practice.raw("GET", f"/api/v1/nodes/{node}")[1]["status"]["conditions"]
+        return next((c for c in conditions if (c["type"], c["status"]) == (type_, status)), None)
+
+    condition: dict[str, Any] = practice.until(found, f"{type_}={status} of {node}")
+    return condition
+
+
+def age(stamp: str) -> float:
+    return time.time() - datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def put(practice: Any, path: str, body: dict[str, Any]) -> dict[str, Any]:
