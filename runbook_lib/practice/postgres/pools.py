@@ -50,6 +50,12 @@ class Pools:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _keep(self, application: str, tried: asyncio.Event) -> None:
+        try:
+            await self._keep_open(application, tried)
+        finally:
+            tried.set()  # also of one that is ended while it tries: nobody waits for it for ever
+
+    async def _keep_open(self, application: str, tried: asyncio.Event) -> None:
         import psycopg
 
         while True:
