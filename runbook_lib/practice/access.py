@@ -1,4 +1,4 @@
-"""A few raw calls to the practice Kubernetes API, as any outsider with its token could make."""
+"""A few raw calls to the practice Kubernetes API: by its director, who sees what is hidden."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The API keeps objects; the controllers make a change show its effect and stand in for nodes and
 containers. How those behave is read from annotations (`cluster.containers`, `cluster.nodes`), so
-that any client can break and mend it.
+that any client can break and mend it; only who directs the practice is shown them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 import socket
 import ssl
 import sys
@@ -66,7 +67,8 @@ class KubernetesApi:
         self.kubelets = ClusterKubelets(self._store, self._controllers.kubelet)
         self.audit_file = state / "audit.jsonl"
         self._audit = Audit(self.audit_file)
-        self._identities = Identities(self._store, token)
+        self.director_token = secrets.token_urlsafe(32)
+        self._identities = Identities(self._store, token, self.director_token)
         self._server = Server(self._store, self.kubelets, self._identities, self._audit)
         self._tls: ssl.SSLContext | None = None  # one authority for life
         self._runner: web.AppRunner | None = None

@@ -184,7 +184,7 @@ class Platform:
         return self._kubernetes["url"]
 
     def cluster(self) -> Cluster:
-        """Raw access to the Kubernetes API; close it after use."""
+        """Raw access to the Kubernetes API, as the practice's director; close it after use."""
         return Cluster(
             self._kubernetes["url"], Path(self._kubernetes["ca_file"]), self._kubernetes["token"]
         )

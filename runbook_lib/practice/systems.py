@@ -286,7 +286,7 @@ class Systems:
             "kubernetes": {
                 "url": api.url,
                 "ca_file": str(api.ca_file),
-                "token": self._kubernetes_token,
+                "token": api.director_token,
             },
             "endpoints": {
                 "mlflow": self.mlflow.url,

@@ -29,7 +29,7 @@ def empty(practice: Any) -> None:
     """Nothing is left in shop, and the nodes are as they were."""
     practice.raw("DELETE", "/api/v1/namespaces/shop")
     practice.raw("DELETE", "/api/v1/persistentvolumes")
-    for node in practice.raw("GET", "/api/v1/nodes")[1]["items"]:
+    for node in practice.as_director("GET", "/api/v1/nodes")["items"]:
         name, spec = node["metadata"]["name"], node["spec"]
         told = [k for k in node["metadata"].get("annotations") or {} if k.startswith(_OURS)]
         if name in NODES and (told or spec.get("taints") or spec.get("unschedulable")):

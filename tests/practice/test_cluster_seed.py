@@ -67,7 +67,7 @@ def test_the_cluster_autoscaler_wrote_its_log_today(healthy: Practice) -> None:
 
 
 def service(healthy: Practice, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = healthy.raw("GET", f"{SERVICES}/{name}")[1]
+    found: dict[str, Any] = healthy.as_director("GET", f"{SERVICES}/{name}")
     return found
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from practice.conftest import is_ready
 
 MANIFEST = """
@@ -22,7 +24,6 @@ spec:
   template:
     metadata:
       labels: {app: web}
-      annotations: {practice.runbook/program: '{"app": {"log": ["one", "two", "three"]}}'}
     spec:
       containers:
       - {name: app, image: "web:1", ports: [{containerPort: 80}]}
@@ -39,6 +40,7 @@ metadata: {name: model, namespace: walk}
 spec: {predictor: {model: {modelFormat: {name: sklearn}, storageUri: "s3://bucket/model"}}}
 """
 WEB = "deployment/web"
+PROGRAM = '{"app": {"log": ["one", "two", "three"]}}'
 
 
 class Walk:
@@ -68,6 +70,11 @@ def begun(practice: Any, folder: Path) -> Iterator[Walk]:
     """The walk, once what it begins with is rolled out; gone afterwards."""
     manifest = folder / "walk.yaml"
     manifest.write_text(MANIFEST)
+    # How its containers behave is not kubectl's to see, so no manifest of kubectl's names it.
+    namespace, web, *_ = yaml.safe_load_all(MANIFEST)
+    web["spec"]["template"]["metadata"]["annotations"] = {"practice.runbook/program": PROGRAM}
+    first = {"apiVersion": "v1", "kind": "List", "items": [namespace, web]}
+    practice.kubectl("create", "-f", "-", typed=json.dumps(first))
     practice.kubectl("apply", "-f", str(manifest))
     made = Walk(practice, manifest)
     made.rolled_out()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from runbook_lib.practice.kubernetes import veil
 from runbook_lib.practice.kubernetes.errors import ApiError
 from runbook_lib.practice.kubernetes.patches import MERGE_KEYS, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.resources import Kind
@@ -127,7 +128,7 @@ def owned(kind: Kind, obj: Object) -> set[Path]:
                     _add(found, ("f:metadata", f"f:{inner}"), item, inner, keyed=True)
         elif name not in ("apiVersion", "kind"):
             _add(found, (f"f:{name}",), value, name, keyed=not kind.custom)
-    return found
+    return {path for path in found if not path[-1].startswith(f"f:{veil.PREFIX}")}
 
 
 def _add(found: set[Path], path: Path, value: Any, field: str, *, keyed: bool) -> None:

@@ -12,6 +12,7 @@ from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invali
 from runbook_lib.practice.kubernetes.identity import User
 from runbook_lib.practice.kubernetes.rbac import Attempt
 from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.kubernetes.veil import veiled
 
 # What Go's strconv.ParseBool takes for true: older clients send `watch=True`.
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
@@ -68,6 +69,10 @@ class Call:
     def creates_by_apply(self) -> bool:
         """Whether the object, where there is none, comes to be by server-side apply."""
         return self.method == "PATCH" and "apply-patch" in self.content_type
+
+    def shown(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """The object as this user may see it."""
+        return obj if self.user.directs else veiled(obj)
 
     def flag(self, name: str) -> bool:
         return self.query.get(name, "") in _TRUE

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.kubernetes.veil import DIRECTORS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -43,6 +44,11 @@ class User:
     uid: str = ""
     extra: dict[str, list[str]] = field(default_factory=dict, hash=False)
 
+    @property
+    def directs(self) -> bool:
+        """Whether they direct the practice, and so see what the others have to find out."""
+        return DIRECTORS in self.groups
+
     def document(self) -> Object:
         """The UserInfo of authentication.k8s.io."""
         found: Object = {"username": self.name, "groups": list(self.groups)}
@@ -63,7 +69,7 @@ def user(name: str, groups: tuple[str, ...] = (), **more: Any) -> User:
 class Identities:
     """The tokens that the cluster takes."""
 
-    def __init__(self, store: Store, admin_token: str) -> None:
+    def __init__(self, store: Store, admin_token: str, director_token: str) -> None:
         self._store = store
         self._users: dict[str, User] = {}
         self.handed_out: list[str] = []  # tokens, so that they can be kept out of reports
@@ -71,6 +77,8 @@ class Identities:
         # The user of an AWS access key; None for keys that the cluster's account does not know.
         self.aws_user: Callable[[str], User | None] = lambda _: None
         self.register("kubernetes-admin", [MASTERS], admin_token)
+        self.register("practice-director", [MASTERS, DIRECTORS], director_token)
+        self._lasting = dict(self._users)
 
     def register(self, name: str, groups: list[str], token: str = "") -> str:
         """Take a token, a new one where none is given, for a user of these groups."""
@@ -80,9 +88,8 @@ class Identities:
         return token
 
     def forget_users(self) -> None:
-        """Take only the first user's token again: the administrator's."""
-        first = next(iter(self._users.items()))
-        self._users = dict([first])
+        """Take only the tokens of the first two again: the administrator's and the director's."""
+        self._users = dict(self._lasting)
 
     def authenticate(self, header: str) -> User | None:
         """The user of an Authorization header; None where it proves none."""

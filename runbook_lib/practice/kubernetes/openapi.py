@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook_lib.practice import protobuf
 from runbook_lib.practice.kubernetes.errors import no_such_path
 from runbook_lib.practice.kubernetes.resources import Catalogue, Kind
 
+# As it is asked for (not a proper media type), and as it is answered.
+ASKED = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_INFO = {"title": "Kubernetes", "version": "v1.32.9-practice"}
 _PARAMETERS = ("dryRun", "fieldValidation", "fieldManager", "force")
 
 
 def version_2() -> dict[str, Any]:
     """An empty document: without schemas kubectl leaves validation to the server."""
-    info = {"title": "Kubernetes", "version": "v1.32.9-practice"}
-    return {"swagger": "2.0", "info": info, "paths": {}, "definitions": {}}
+    return {"swagger": "2.0", "info": _INFO, "paths": {}, "definitions": {}}
+
+
+def version_2_protobuf() -> bytes:
+    """The same, as kubectl asks for it before it writes a List (gnostic's OpenAPIv2.proto)."""
+    return protobuf.encode([(1, "2.0"), (2, protobuf.encode(enumerate(_INFO.values(), start=1)))])
 
 
 def version_3(catalogue: Catalogue, path: str) -> dict[str, Any]:
@@ -29,7 +38,7 @@ def version_3(catalogue: Catalogue, path: str) -> dict[str, Any]:
     kinds = documents[path]
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.32.9-practice"},
+        "info": _INFO,
         "paths": {f"/{path}/{kind.plural}/{{name}}": _patch_operation(kind) for kind in kinds},
         "components": {"schemas": {kind.kind: _schema(kind) for kind in kinds}},
     }

@@ -16,7 +16,7 @@ from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import Test, field_selector, label_selector
-from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of
+from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, encode, key_of
 
 _WATCH_SECONDS = 1800.0
 _BOOKMARK_SECONDS = 60.0
@@ -31,11 +31,16 @@ def item(call: Call, store: Store) -> web.Response:
     obj = store.get(call.kind, call.namespace, call.name)
     if call.wants_table:
         meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-        return web.json_response(tables.table(call, [obj], meta, store))
+        return web.json_response(tables.table(call, [call.shown(obj)], meta, store))
     if call.wants_metadata:
-        return web.json_response(tables.partial(obj))
+        return web.json_response(tables.partial(call.shown(obj)))
     call.require_json()
-    return answer(_head(call.kind) + store.encoded(call.kind, obj)[1:])
+    return answer(_head(call.kind) + _encoded(call, store, obj))
+
+
+def _encoded(call: Call, store: Store, obj: Object) -> bytes:
+    """What follows the head of an object, as this user may see it."""
+    return (encode(obj) if call.user.directs else store.encoded(call.kind, obj))[1:]
 
 
 def _head(kind: Kind) -> bytes:
@@ -125,16 +130,16 @@ def listing(call: Call, store: Store) -> web.Response:
         if not (call.query.get("labelSelector") or call.query.get("fieldSelector")):
             meta["remainingItemCount"] = len(rest)
     if call.wants_table:
-        return web.json_response(tables.table(call, found, meta, store))
+        return web.json_response(tables.table(call, list(map(call.shown, found)), meta, store))
     kind = call.kind
     head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta}
     if call.wants_metadata:
-        partial = [tables.partial(obj) for obj in found]
+        partial = [tables.partial(call.shown(obj)) for obj in found]
         head |= {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
         return web.json_response({**head, "items": partial})
     call.require_json()
     begin = _head(kind) if kind.custom else b"{"  # an item of a typed list says no kind
-    items = b",".join(begin + store.encoded(kind, obj)[1:] for obj in found)
+    items = b",".join(begin + _encoded(call, store, obj) for obj in found)
     return answer(json.dumps(head).encode()[:-1] + b',"items":[' + items + b"]}")
 
 
@@ -243,6 +248,7 @@ class _Stream:
         await self.response.prepare(self._request)
 
     async def send(self, type_: str, obj: Object) -> None:
+        obj = self._call.shown(obj)
         if self._call.wants_table and type_ not in ("ERROR", "BOOKMARK"):
             meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
             obj = tables.table(self._call, [obj], meta, self._store)

@@ -136,6 +136,8 @@ class Server:
             raise no_such_path()
         if request.method != "GET":
             raise not_allowed()
+        if parts == ["openapi", "v2"] and openapi.ASKED in request.headers.get("Accept", ""):
+            return web.Response(body=openapi.version_2_protobuf(), content_type=openapi.PROTOBUF)
         return web.json_response(document)
 
     def _document(self, request: web.Request, parts: list[str]) -> Any:
@@ -221,7 +223,7 @@ class Server:
             await asyncio.to_thread(writes.warm_up)
         body, code = writes.answer(call, store, self._collector)
         headers = CIMultiDict(("Warning", f"299 - {json.dumps(text)}") for text in call.warnings)
-        return web.json_response(body, status=code, headers=headers)
+        return web.json_response(call.shown(body), status=code, headers=headers)
 
 
 def application(server: Server) -> web.Application:

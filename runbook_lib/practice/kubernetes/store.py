@@ -17,6 +17,7 @@ from typing import Any
 
 from runbook_lib.practice.kubernetes.errors import already_exists, not_found
 from runbook_lib.practice.kubernetes.resources import Catalogue, Kind
+from runbook_lib.practice.kubernetes.veil import veiled
 
 Object = dict[str, Any]
 Key = tuple[str, str]  # namespace ('' for cluster-wide kinds), name
@@ -37,6 +38,12 @@ def seconds(text: str) -> float:
 
 def copy_of(obj: Any) -> Any:
     return json.loads(json.dumps(obj))
+
+
+def encode(obj: Object) -> bytes:
+    """Its JSON without kind and apiVersion."""
+    bare = {name: value for name, value in obj.items() if name not in ("kind", "apiVersion")}
+    return json.dumps(bare, separators=(",", ":")).encode()
 
 
 def key_of(obj: Object) -> Key:
@@ -144,7 +151,7 @@ class Store:
         return table
 
     def encoded(self, kind: Kind, obj: Object) -> bytes:
-        """The object's JSON without kind and apiVersion, in which the versions of a kind differ.
+        """The veiled object's JSON without kind and apiVersion: a kind's versions differ in them.
 
         Kept until its next write, so that long lists cost no encoding.
         """
@@ -152,8 +159,7 @@ class Store:
         is_current = self.table(kind).get(where[1]) is obj
         if is_current and where in self._encoded:
             return self._encoded[where]
-        bare = {name: value for name, value in obj.items() if name not in ("kind", "apiVersion")}
-        made = json.dumps(bare, separators=(",", ":")).encode()
+        made = encode(veiled(obj))
         if is_current:
             self._encoded[where] = made
         return made

@@ -50,12 +50,14 @@ async def answer(
         raise no_such_path()
     match call.method, call.subresource:
         case "GET", "status":
-            return web.json_response(store.get(call.kind, call.namespace, call.name))
+            obj = store.get(call.kind, call.namespace, call.name)
+            return web.json_response(call.shown(obj))
         case "PUT", "status":
-            return web.json_response(writes.replace(call, store, call.body(), "status"))
+            obj = writes.replace(call, store, call.body(), "status")
+            return web.json_response(call.shown(obj))
         case "PATCH", "status":
             body, code = writes.patch(call, store, "status")
-            return web.json_response(body, status=code)
+            return web.json_response(call.shown(body), status=code)
         case (("GET" | "PUT" | "PATCH"), "scale"):
             return web.json_response(_scale(call, store))
         case "GET", "log":

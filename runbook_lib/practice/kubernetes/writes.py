@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from runbook_lib.practice.kubernetes import apply, reads, schemas, validation
+from runbook_lib.practice.kubernetes import apply, reads, schemas, validation, veil
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
     drop_nulls,
@@ -60,7 +60,7 @@ def answer(call: Call, store: Store, collector: Collector) -> Answer:
                 delete(call, collector, obj)
             meta = {"resourceVersion": str(store.revision)}
             listed = {"kind": f"{call.kind.kind}List", "apiVersion": call.kind.api_version}
-            return {**listed, "metadata": meta, "items": items}, 200
+            return {**listed, "metadata": meta, "items": list(map(call.shown, items))}, 200
     raise not_allowed()
 
 
@@ -148,7 +148,10 @@ def replace(call: Call, store: Store, body: Any, subresource: str = "") -> Objec
         raise invalid(
             call.kind, call.name, [("FieldValueInvalid", text, "metadata.resourceVersion")]
         )
-    return save(call, store, old, updated(call.kind, old, body, subresource), subresource)
+    new = updated(call.kind, old, body, subresource)
+    if not call.user.directs:
+        veil.keep(old, new)
+    return save(call, store, old, new, subresource)
 
 
 def save(
