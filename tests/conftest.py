@@ -20,6 +20,7 @@ def platform() -> Iterator[Platform]:
     with Platform.start() as running:
         assert dict(os.environ) == before, "a platform leaves its parent's environment alone"
         yield running
+        assert running.control("status")["troubles"] == [], "it has failed inside"
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def status(state: State = STATE, as_json: AsJson = False) -> None:
     platform = _attached(state)
     told = platform.control("status")
     ailments = scenarios.ailments(platform)
+    unwell = bool(ailments or told["troubles"])
     if as_json:
         out.print_json(json.dumps({**told, "pid": platform.pid, "ailments": ailments}))
     else:
@@ -85,8 +86,10 @@ def status(state: State = STATE, as_json: AsJson = False) -> None:
         out.print(f"broken: {', '.join(told['broken']) or 'nothing'}")
         for sign, said in ailments.items():
             out.print(f"  not as in health: {sign}: {said}", markup=False)
-        out.print("not healthy" if ailments else "healthy")
-    raise typer.Exit(UNWELL if ailments else 0)
+        for trouble in told["troubles"]:
+            out.print(f"  failed inside, see host.log: {trouble}", markup=False)
+        out.print("not healthy" if unwell else "healthy")
+    raise typer.Exit(UNWELL if unwell else 0)
 
 
 @app.command("list")

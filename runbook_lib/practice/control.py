@@ -44,7 +44,7 @@ class Control(Server):
         try:
             answer = await self._act(body.pop("action", ""), body)
         except Exception as error:  # a named seam: the caller gets the reason, the host lives on
-            LOG.exception("control action failed")
+            LOG.warning("control action failed", exc_info=True)
             while isinstance(error, ExceptionGroup):
                 error = error.exceptions[0]  # systems heal side by side: the first that failed
             return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=400)

@@ -31,6 +31,7 @@ from runbook_lib.practice.control import Control
 from runbook_lib.practice.platform import LOCK, STAY
 from runbook_lib.practice.system import System, all_verbs
 from runbook_lib.practice.systems import Systems
+from runbook_lib.practice.troubles import Troubles
 
 LOG = logging.getLogger("practice")
 
@@ -43,6 +44,8 @@ class Host:
         self.temporary = temporary
         self.stopping = asyncio.Event()
         self.broken: list[str] = []  # ids of the scenarios, for `status`
+        self.troubles = Troubles()
+        logging.getLogger().addHandler(self.troubles)
         self._systems = Systems(state, temporary=temporary)
         self._token = secrets.token_urlsafe(32)
         self._control = Control(self, self._token)
@@ -64,9 +67,12 @@ class Host:
         return self._systems.all[name]
 
     def status(self) -> dict[str, Any]:
-        """Which systems take requests, and which scenarios have been broken since the heal."""
+        """Which systems take requests, and which scenarios have been broken since the heal.
+
+        And what has failed inside of the platform itself since its start: no heal mends that.
+        """
         running = {name: system.running for name, system in self._systems.all.items()}
-        return {"systems": running, "broken": self.broken}
+        return {"systems": running, "broken": self.broken, "troubles": list(self.troubles.kept)}
 
     def verbs(self) -> dict[str, dict[str, list[str]]]:
         """System to verb to the names of its arguments."""

@@ -36,6 +36,7 @@ from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
 from runbook_lib.practice.kubernetes.writes import established
 from runbook_lib.practice.network.listener import Listener
+from runbook_lib.practice.wait import lasting
 
 _LOG = logging.getLogger(__name__)
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -112,7 +113,7 @@ class KubernetesApi:
         await self._listen(port)
         taken = self._runner.addresses[0][1]
         self.url = f"https://127.0.0.1:{taken}"
-        self._control = asyncio.create_task(self._run())
+        self._control = lasting(self._run())
 
     async def _listen(self, port: int) -> None:
         assert self._runner

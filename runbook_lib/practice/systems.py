@@ -40,6 +40,7 @@ from runbook_lib.practice.services.mlflow import Mlflow
 from runbook_lib.practice.services.platform_api import PlatformApi
 from runbook_lib.practice.services.pool import parameters
 from runbook_lib.practice.system import System
+from runbook_lib.practice.wait import lasting
 
 RDS_TTL = 5  # seconds, so that a failover is soon seen
 
@@ -115,8 +116,8 @@ class Systems:
         self.dns.load_balancer = self._seeded.alb_hostname
         await self.kubernetes.heal()
         self._followed = [
-            asyncio.create_task(self._follow_pods()),
-            asyncio.create_task(follow(self.aws, self.kubernetes.api)),
+            lasting(self._follow_pods()),
+            lasting(follow(self.aws, self.kubernetes.api)),
         ]
         async with asyncio.TaskGroup() as side_by_side:
             for application in self.applications:

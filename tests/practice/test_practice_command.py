@@ -86,7 +86,7 @@ def test_status_of_a_healthy_a_broken_and_a_healed_platform(shell: Shell) -> Non
     assert any("connection slots" in said for said in broken["ailments"].values())
     assert "healthy after" in shell.practice("heal").stderr
     healed = json.loads(shell.practice("status", "--json").stdout)
-    assert (healed["broken"], healed["ailments"]) == ([], {})
+    assert (healed["broken"], healed["ailments"], healed["troubles"]) == ([], {}, [])
 
 
 def test_a_second_platform_in_the_same_folder_is_refused(shell: Shell) -> None:

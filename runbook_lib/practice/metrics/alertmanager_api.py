@@ -29,7 +29,7 @@ from runbook_lib.practice.metrics.alertmanager import (
 )
 from runbook_lib.practice.metrics.faces import Face
 from runbook_lib.practice.metrics.samples import Labels
-from runbook_lib.practice.wait import cancel
+from runbook_lib.practice.wait import cancel, lasting
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession, web
@@ -72,7 +72,7 @@ class AlertmanagerApi(Face):
     async def start(self) -> None:
         await super().start()
         if self._task is None:
-            self._task = asyncio.create_task(self._dispatch())
+            self._task = lasting(self._dispatch())
 
     async def stop(self) -> None:
         if self._task is not None:

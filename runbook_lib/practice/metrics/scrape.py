@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from runbook_lib.practice.metrics.samples import Collector, Labels, Sample, milliseconds
 from runbook_lib.practice.metrics.store import SeriesStore
-from runbook_lib.practice.wait import cancel
+from runbook_lib.practice.wait import cancel, lasting
 
 _LOG = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 2.0
@@ -61,7 +61,7 @@ class Scraper:
             # Threads of its own: a target that hangs must not take those of the other systems.
             self._threads = ThreadPoolExecutor(len(self.targets) + SPARE, "scrape")
             await self.scrape()
-            self._task = asyncio.create_task(self._run())
+            self._task = lasting(self._run())
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -97,7 +97,7 @@ class Scraper:
         except OSError as error:
             target.error = f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001 - the seam: one bad target must not end all
-            _LOG.exception("scraping %s failed", target.collector.job)
+            _LOG.warning("scraping %s failed", target.collector.job, exc_info=True)
             target.error = f"{type(error).__name__}: {error}"
         target.up = not target.error
         target.scraped_at, target.seconds = began, time.time() - began

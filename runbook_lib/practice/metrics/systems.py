@@ -20,7 +20,7 @@ from runbook_lib.practice.metrics.samples import NAME, Key
 from runbook_lib.practice.metrics.scrape import Scraper, Target
 from runbook_lib.practice.metrics.store import SeriesStore
 from runbook_lib.practice.system import System
-from runbook_lib.practice.wait import cancel
+from runbook_lib.practice.wait import cancel, lasting
 
 _LOG = logging.getLogger(__name__)
 EVALUATION_SECONDS = 2.0
@@ -119,7 +119,7 @@ class Prometheus(System):
         await self.scraper.start()
         await self.evaluate()
         await self.face.start()
-        self._task = asyncio.create_task(self._run())
+        self._task = lasting(self._run())
 
     async def stop(self) -> None:
         """No scrapes and no rules either: a gap, as a real one leaves it."""

@@ -252,7 +252,7 @@ class NameServer(System):
         try:
             found = resolve(name, QTYPE.get(request.q.qtype), self._at)
         except ValueError as error:  # a record that no server could load
-            LOG.error("no answer for %s: %s", name, error)
+            LOG.warning("no answer for %s: %s", name, error)
             found = Answer("SERVFAIL")
         if kind == "stale":  # out of a cache
             found.authoritative = False

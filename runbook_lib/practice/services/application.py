@@ -33,6 +33,7 @@ from runbook_lib.practice.services.rules import Raised, Rule, rules_of
 from runbook_lib.practice.services.saturation import held_seconds
 from runbook_lib.practice.services.traffic import Traffic
 from runbook_lib.practice.system import System
+from runbook_lib.practice.wait import lasting
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -118,8 +119,8 @@ class Application(System):
         }
         self._wake.set()
         self._tasks = [
-            asyncio.create_task(self._follow_pods()),
-            asyncio.create_task(self._traffic.run(lambda: self.url)),
+            lasting(self._follow_pods()),
+            lasting(self._traffic.run(lambda: self.url)),
         ]
 
     async def stop(self) -> None:
