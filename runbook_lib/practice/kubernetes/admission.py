@@ -8,6 +8,7 @@ import random
 import re
 from typing import Any
 
+from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.errors import bad_request, conflict, invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
@@ -111,7 +112,7 @@ def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object
             new["status"] = old["status"]
     meta |= {field: before[field] for field in _SYSTEM if field in before}
     new |= {"apiVersion": kind.api_version, "kind": kind.kind}
-    for path in () if kind.custom else _IMMUTABLE.get(kind.kind, "").split():
+    for path in () if kind.custom else _known(kind).get("fixed", ()):
         if dig(old, path) is not None:
             _immutable(kind, old, new, path)
     if kind.kind in ("ConfigMap", "Secret") and old.get("immutable"):
@@ -122,19 +123,6 @@ def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object
     return new
 
 
-_IMMUTABLE = {
-    "Deployment": "spec.selector",
-    "ReplicaSet": "spec.selector",
-    "DaemonSet": "spec.selector",
-    "StatefulSet": "spec.selector spec.serviceName spec.podManagementPolicy "
-    "spec.volumeClaimTemplates",
-    "Job": "spec.selector spec.template spec.completions",
-    "Service": "spec.clusterIP",
-    "Secret": "type",
-    "PersistentVolumeClaim": "spec.volumeName spec.storageClassName spec.accessModes",
-    "RoleBinding": "roleRef",
-    "ClusterRoleBinding": "roleRef",
-}
 _POD_MAY_CHANGE = (
     "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
     "`spec.tolerations` (only additions to existing tolerations),"
@@ -173,124 +161,68 @@ def drop_nulls(value: Any) -> None:
 # defaults
 
 
+def _known(kind: Kind) -> dict[str, Any]:
+    found: dict[str, Any] = data.fields().get(kind.kind, {})
+    return found
+
+
 def apply_defaults(kind: Kind, obj: Object) -> None:
     """Fill in, in place, the defaults that clients read back."""
-    spec = obj.get("spec")
-    if kind.custom or (spec is not None and not isinstance(spec, dict)):
+    if kind.custom or not isinstance(obj.get("spec", {}), dict):
         return
-    if kind.kind == "Secret":
-        obj.setdefault("type", "Opaque")
-        for name, value in (obj.pop("stringData", None) or {}).items():
-            encoded = base64.b64encode(str(value).encode()).decode()
-            obj.setdefault("data", {})[name] = encoded
-    elif kind.kind == "Namespace":
-        obj.setdefault("spec", {"finalizers": ["kubernetes"]})
-        obj.setdefault("status", {"phase": "Active"})
-        name = obj["metadata"]["name"]
-        obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
-    elif spec is None:
-        return
-    elif kind.kind == "Pod":
-        _pod_defaults(spec)
-        obj.setdefault("status", {"phase": "Pending", "qosClass": quality_of_service(spec)})
-    elif kind.kind == "Service":
-        _service_defaults(obj)
-    elif kind.kind in _WORKLOAD_DEFAULTS:
-        for field, value in _WORKLOAD_DEFAULTS[kind.kind].items():
-            spec.setdefault(field, copy_of(value))
-        if kind.kind == "Deployment":
-            _strategy_defaults(spec["strategy"])
-        template = dig(spec, "template.spec") or dig(spec, "jobTemplate.spec.template.spec")
-        if isinstance(template, dict):
-            _pod_defaults(template)
+    _fill(obj, _known(kind).get("defaults", {}))
+    match kind.kind:
+        case "Secret":
+            for name, value in (obj.pop("stringData", None) or {}).items():
+                encoded = base64.b64encode(str(value).encode()).decode()
+                obj.setdefault("data", {})[name] = encoded
+        case "Namespace":
+            name = obj["metadata"]["name"]
+            obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
+        case "Service" if "spec" in obj:
+            _service_defaults(obj["spec"])
+        case "Pod" if "spec" in obj:
+            _container_defaults(obj["spec"])
+            quality = quality_of_service(obj["spec"])
+            obj.setdefault("status", {"phase": "Pending", "qosClass": quality})
+        case _:
+            for path in ("spec.template.spec", "spec.jobTemplate.spec.template.spec"):
+                _container_defaults(dig(obj, path, {}))
 
 
-_WORKLOAD_DEFAULTS: dict[str, dict[str, Any]] = {
-    "Deployment": {
-        "replicas": 1,
-        "strategy": {"type": "RollingUpdate"},
-        "revisionHistoryLimit": 10,
-        "progressDeadlineSeconds": 600,
-    },
-    "ReplicaSet": {"replicas": 1},
-    "StatefulSet": {
-        "replicas": 1,
-        "podManagementPolicy": "OrderedReady",
-        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
-        "revisionHistoryLimit": 10,
-    },
-    "DaemonSet": {
-        "updateStrategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
-        },
-        "revisionHistoryLimit": 10,
-    },
-    "Job": {"completions": 1, "parallelism": 1, "backoffLimit": 6, "suspend": False},
-    "CronJob": {
-        "concurrencyPolicy": "Allow",
-        "suspend": False,
-        "successfulJobsHistoryLimit": 3,
-        "failedJobsHistoryLimit": 1,
-    },
-}
-
-
-def _strategy_defaults(strategy: Object) -> None:
-    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
-        rolling.setdefault("maxSurge", "25%")
-        rolling.setdefault("maxUnavailable", "25%")
-
-
-def _pod_defaults(spec: Object) -> None:
-    for field, value in (
-        ("restartPolicy", "Always"),
-        ("dnsPolicy", "ClusterFirst"),
-        ("schedulerName", "default-scheduler"),
-        ("terminationGracePeriodSeconds", 30),
-        ("securityContext", {}),
-    ):
-        spec.setdefault(field, value)
-    for container in (spec.get("containers") or []) + (spec.get("initContainers") or []):
-        if not isinstance(container, dict):
+def _fill(obj: Object, defaults: dict[str, Any]) -> None:
+    """Set what is missing, as the defaults of `data/fields.yaml` say."""
+    for name, default in defaults.items():
+        field = name.rstrip("[]?")
+        if field == "rollingUpdate" and obj.get("type") != "RollingUpdate":
             continue
-        latest = str(container.get("image", "")).rpartition(":")[2] == "latest"
-        container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
-        container.setdefault("terminationMessagePath", "/dev/termination-log")
-        container.setdefault("terminationMessagePolicy", "File")
-        resources = container.setdefault("resources", {})
-        if isinstance(resources.get("limits"), dict):
-            requests = resources.setdefault("requests", {})
-            for name, limit in resources["limits"].items():
-                requests.setdefault(name, limit)
-        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
-            if isinstance(container.get(probe), dict):
-                _probe_defaults(container[probe])
+        if field == name:
+            obj.setdefault(field, {} if isinstance(default, dict) else copy_of(default))
+        given = obj.get(field)
+        for part in given if name.endswith("[]") and isinstance(given, list) else [given]:
+            if isinstance(part, dict):
+                _fill(part, default)
 
 
-def _probe_defaults(probe: Object) -> None:
-    for field, value in (
-        ("timeoutSeconds", 1),
-        ("periodSeconds", 10),
-        ("successThreshold", 1),
-        ("failureThreshold", 3),
-    ):
-        probe.setdefault(field, value)
+def _container_defaults(spec: Any) -> None:
+    """What depends on the rest of a container: when to pull, and requests from limits."""
+    for field in ("containers", "initContainers"):
+        for container in dig(spec, field, []):
+            if not isinstance(container, dict):
+                continue
+            latest = str(container.get("image", "")).rpartition(":")[2] == "latest"
+            container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
+            if limits := dig(container, "resources.limits"):
+                _fill(container["resources"].setdefault("requests", {}), limits)
 
 
-def _service_defaults(obj: Object) -> None:
-    spec = obj["spec"]
-    spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
+def _service_defaults(spec: Object) -> None:
     if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
         # Any free-looking address does: nothing routes to it.
         spec["clusterIP"] = f"172.20.{random.randrange(256)}.{random.randrange(1, 255)}"
         spec["clusterIPs"] = [spec["clusterIP"]]
     for port in spec.get("ports") or []:
-        port.setdefault("protocol", "TCP")
         port.setdefault("targetPort", port.get("port"))
-    obj.setdefault("status", {"loadBalancer": {}})
 
 
 def quality_of_service(spec: Object) -> str:

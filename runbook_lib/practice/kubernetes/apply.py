@@ -12,7 +12,7 @@ from typing import Any
 
 from runbook_lib.practice.kubernetes import veil
 from runbook_lib.practice.kubernetes.errors import ApiError
-from runbook_lib.practice.kubernetes.patches import MERGE_KEYS, merge_patch, strategic_merge
+from runbook_lib.practice.kubernetes.patches import merge_keys, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object, copy_of, stamp
 
@@ -135,7 +135,7 @@ def _add(found: set[Path], path: Path, value: Any, field: str, *, keyed: bool) -
     if isinstance(value, dict) and value:
         for name, item in value.items():
             _add(found, (*path, f"f:{name}"), item, name, keyed=keyed)
-    elif isinstance(value, list) and value and keyed and field in MERGE_KEYS:
+    elif isinstance(value, list) and value and keyed and field in merge_keys():
         for item in value:
             step = _key(field, item)
             if step is None:
@@ -151,7 +151,7 @@ def _key(field: str, item: Any) -> str | None:
     """How an element is told apart from the others of its list."""
     if not isinstance(item, dict):
         return None
-    name = next((name for name in MERGE_KEYS[field] if name in item), None)
+    name = next((name for name in merge_keys()[field] if name in item), None)
     if name is None:
         return None
     key = {name: item[name]}

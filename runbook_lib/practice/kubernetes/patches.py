@@ -7,30 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
 from runbook_lib.practice.kubernetes.store import copy_of
 
-# patchMergeKey of the lists that are merged by element; the first key that an element has.
-MERGE_KEYS: dict[str, tuple[str, ...]] = {
-    "containers": ("name",),
-    "initContainers": ("name",),
-    "ephemeralContainers": ("name",),
-    "env": ("name",),
-    "volumes": ("name",),
-    "volumeMounts": ("mountPath",),
-    "volumeDevices": ("devicePath",),
-    "ports": ("containerPort", "port"),
-    "conditions": ("type",),
-    "addresses": ("type",),
-    "imagePullSecrets": ("name",),
-    "secrets": ("name",),
-    "ownerReferences": ("uid",),
-    "hostAliases": ("ip",),
-    "topologySpreadConstraints": ("topologyKey",),
-}
 _PRIMITIVE = ("finalizers",)
 # Directives, which are no fields of the result.
 _ORDER, _DELETE_FROM, _RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList/", "$retainKeys"
+
+
+def merge_keys() -> dict[str, list[str]]:
+    """patchMergeKey of the lists that are merged by element."""
+    found: dict[str, list[str]] = data.fields()["mergeKeys"]
+    return found
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -52,8 +41,8 @@ def strategic_merge(target: Any, patch: Any, field: str = "") -> Any:
     if isinstance(patch, list) and isinstance(target or [], list):
         if field in _PRIMITIVE:
             return list(dict.fromkeys([*(target or []), *patch]))
-        if field in MERGE_KEYS and all(isinstance(item, dict) for item in patch):
-            return _merge_list(target or [], patch, MERGE_KEYS[field])
+        if field in merge_keys() and all(isinstance(item, dict) for item in patch):
+            return _merge_list(target or [], patch, merge_keys()[field])
     return patch
 
 
@@ -78,7 +67,7 @@ def _merge_map(target: Any, patch: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _merge_list(target: list[Any], patch: list[Any], keys: tuple[str, ...]) -> list[Any]:
+def _merge_list(target: list[Any], patch: list[Any], keys: list[str]) -> list[Any]:
     if any(item.get("$patch") == "replace" for item in patch):
         return [item for item in patch if "$patch" not in item]
     result = list(target)

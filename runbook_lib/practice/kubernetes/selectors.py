@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.errors import bad_request
 from runbook_lib.practice.kubernetes.resources import Kind
 
@@ -18,19 +19,6 @@ _EQUALS = re.compile(rf"^({_KEY})\s*(==|=|!=)\s*({_NAME})?$")
 _EXISTS = re.compile(rf"^(!?)\s*({_KEY})$")
 # A comma outside brackets separates requirements.
 _TERM = re.compile(r"(?:[^,(]|\([^)]*\)?)+")
-
-_FIELDS = {
-    "Pod": "spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName "
-    "spec.hostNetwork status.phase status.podIP status.nominatedNodeName",
-    "Event": "involvedObject.kind involvedObject.namespace involvedObject.name "
-    "involvedObject.uid involvedObject.apiVersion involvedObject.resourceVersion "
-    "involvedObject.fieldPath reason reportingComponent source type",
-    "Node": "spec.unschedulable",
-    "Secret": "type",
-    "Namespace": "status.phase",
-    "Job": "status.successful",
-    "ReplicaSet": "status.replicas",
-}
 
 
 def dig(obj: Any, path: str, default: Any = None) -> Any:
@@ -99,9 +87,8 @@ def _label_term(term: str, whole: str) -> Test:
 
 def field_selector(text: str, kind: Kind) -> Test:
     """A test over whole objects; 400 for a field that the kind cannot be selected by."""
-    known = {"metadata.name", "metadata.namespace"} | set(_FIELDS.get(kind.kind, "").split())
-    if kind.custom:
-        known = {"metadata.name", "metadata.namespace"}
+    own = {} if kind.custom else data.fields().get(kind.kind, {})
+    known = {"metadata.name", "metadata.namespace", *own.get("selected", ())}
     tests = []
     for term in filter(None, text.split(",")):
         found = re.match(r"^([^=!]+)(==|=|!=)(.*)$", term)

@@ -1,7 +1,9 @@
-"""What the practice API is made of that is no code: kinds, columns, messages, first objects."""
+"""What the practice API is made of that is no code: kinds, fields, columns, first objects."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -12,10 +14,20 @@ def lines(name: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
+@cache
+def fields() -> dict[str, Any]:
+    """`fields.yaml`: what is known of a kind's fields by its name; and the merge keys."""
+    found: dict[str, Any] = next(_documents("fields.yaml"))
+    return found
+
+
 def first_objects() -> list[dict[str, Any]]:
     """The CustomResourceDefinitions and ClusterRoles that every practice cluster begins with."""
+    return list(_documents("begin.yaml"))
+
+
+def _documents(name: str) -> Iterator[Any]:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = files(__name__).joinpath("begin.yaml").read_text()
-    return list(yaml.load_all(text, Loader=loader))
+    yield from yaml.load_all(files(__name__).joinpath(name).read_text(), Loader=loader)
