@@ -21,6 +21,13 @@ def fields() -> dict[str, Any]:
     return found
 
 
+@cache
+def columns() -> dict[str, dict[str, str]]:
+    """`columns.yaml`: a kind's columns and their values."""
+    found: dict[str, dict[str, str]] = next(_documents("columns.yaml"))
+    return found
+
+
 def first_objects() -> list[dict[str, Any]]:
     """The CustomResourceDefinitions and ClusterRoles that every practice cluster begins with."""
     return list(_documents("begin.yaml"))
