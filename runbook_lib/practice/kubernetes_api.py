@@ -23,14 +23,17 @@ from typing import Any
 
 from aiohttp import web
 
+from runbook_lib.practice.cluster.collector import Collector
 from runbook_lib.practice.cluster.controllers import Controllers
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.kubelets import ClusterKubelets
+from runbook_lib.practice.cluster.metricsserver import MetricsServer
 from runbook_lib.practice.cluster.nodes import defaults
 from runbook_lib.practice.kubernetes.admission import apply_defaults
 from runbook_lib.practice.kubernetes.audit import Audit
 from runbook_lib.practice.kubernetes.data import first_objects
 from runbook_lib.practice.kubernetes.identity import Identities, User, user
+from runbook_lib.practice.kubernetes.kubelets import Behind
 from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
@@ -70,7 +73,7 @@ class KubernetesApi:
         self._audit = Audit(self.audit_file)
         self.director_token = secrets.token_urlsafe(32)
         self._identities = Identities(self._store, token, self.director_token)
-        self._server = Server(self._store, self.kubelets, self._identities, self._audit)
+        self._server = Server(self._store, self._behind(), self._identities, self._audit)
         self._tls: ssl.SSLContext | None = None  # one authority for life
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None  # None where packets are dropped before it
@@ -79,6 +82,11 @@ class KubernetesApi:
         self._work = asyncio.Event()
         self._store.listeners.append(self._notice)
         self.restore([])
+
+    def _behind(self) -> Behind:
+        kubelet = self._controllers.kubelet
+        metrics = MetricsServer(self._store, kubelet)
+        return Behind(self.kubelets, metrics, Collector(self._store, kubelet))
 
     # what lives inside of the cluster looks at these
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from runbook_lib.practice.cluster import stats
+from aiohttp import web
+
+from runbook_lib.practice.cluster import logs, stats, streams
 from runbook_lib.practice.cluster.exec import Exec
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers
+from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.kubelets import Executed
 from runbook_lib.practice.kubernetes.store import Object, Store
 
@@ -21,25 +24,25 @@ class ClusterKubelets:
     def answers(self, node: Object) -> bool:
         return kubelet_answers(node)
 
-    def can_stop(self, pod: Object) -> bool:
-        return self._kubelet.can_stop(pod)
+    async def logs(
+        self, call: Call, pod: Object, container: str, request: web.Request
+    ) -> web.StreamResponse:
+        return await logs.answer(call, self._store, self._kubelet, pod, container, request)
 
-    def logs(
-        self, pod: Object, container: str, *, previous: bool
-    ) -> list[tuple[float, str]] | None:
-        return self._kubelet.logs(pod, container, previous=previous)
+    async def stream(
+        self, call: Call, pod: Object, container: str, request: web.Request
+    ) -> web.StreamResponse:
+        return await streams.execute(call, self.exec, pod, container, request)
 
     async def exec(self, pod: Object, container: str, argv: list[str], stdin: bytes) -> Executed:
+        """Run a command in a running container."""
         return await self.exec_in.run(pod, container, argv, stdin)
 
-    def summary(self, node: Object) -> Object:
-        return stats.summary(node, self._store, self._kubelet)
-
-    def journal(self, node: Object) -> str:
-        return stats.kubelet_log(node)
-
-    def node_usage(self, node: Object) -> Object | None:
-        return stats.node_usage(node, self._store, self._kubelet)
-
-    def pod_usage(self, pod: Object) -> Object | None:
-        return stats.pod_usage(pod, self._store, self._kubelet)
+    def get(self, call: Call, node: Object) -> web.Response | None:
+        if call.path == "stats/summary":
+            return web.json_response(stats.summary(node, self._store, self._kubelet))
+        if call.path == "logs" and call.query.get("query") == "kubelet":
+            lines = call.number("tailLines")
+            text = stats.kubelet_log(node).splitlines(keepends=True)
+            return web.Response(text="".join(text[-lines:] if lines else text))
+        return web.Response(text="ok") if call.path == "healthz" else None

@@ -1,10 +1,14 @@
-"""What the API asks of the kubelets: all that it knows about nodes and containers at work."""
+"""What the API asks of what works behind it: kubelets, metrics server, garbage collector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from aiohttp import web
+
+from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object
 
 
@@ -23,25 +27,46 @@ class Kubelets(Protocol):
     def answers(self, node: Object) -> bool:
         """Whether the kubelet of this node takes connections."""
 
-    def can_stop(self, pod: Object) -> bool:
-        """Whether somebody is there to end the pod's containers."""
+    async def logs(
+        self, call: Call, pod: Object, container: str, request: web.Request
+    ) -> web.StreamResponse:
+        """A container's log, as much of it as is asked for; ApiError 400 where there is none."""
 
-    def logs(
-        self, pod: Object, container: str, *, previous: bool
-    ) -> list[tuple[float, str]] | None:
-        """(Unix time, line) of the current or the former run; None where there was none."""
+    async def stream(
+        self, call: Call, pod: Object, container: str, request: web.Request
+    ) -> web.StreamResponse:
+        """Run a command in a container, over a WebSocket."""
 
-    async def exec(self, pod: Object, container: str, argv: list[str], stdin: bytes) -> Executed:
-        """Run a command in a running container."""
+    def get(self, call: Call, node: Object) -> web.Response | None:
+        """What a kubelet itself answers; None where it knows no such path."""
 
-    def summary(self, node: Object) -> Object:
-        """The Summary of k8s.io/kubelet/pkg/apis/stats/v1alpha1."""
 
-    def journal(self, node: Object) -> str:
-        """The kubelet's own log."""
+class MetricsServer(Protocol):
+    """Answers for metrics.k8s.io."""
 
-    def node_usage(self, node: Object) -> Object | None:
-        """A NodeMetrics; None while it cannot be measured."""
+    def require(self) -> None:
+        """ApiError 503 unless it runs."""
 
-    def pod_usage(self, pod: Object) -> Object | None:
-        """A PodMetrics; None while it cannot be measured."""
+    def answer(self, call: Call) -> web.Response:
+        """Measurements of nodes or of pods."""
+
+
+class Collector(Protocol):
+    """Ends objects, and with them what they own."""
+
+    def delete(
+        self, kind: Kind, obj: Object, *, policy: str = "Background", grace: int | None = None
+    ) -> None:
+        """Ask for an object's end: it goes now, or once nothing holds it back any more."""
+
+    def what_is_left(self, obj: Object) -> Object | None:
+        """The object as it is now: None where it is gone."""
+
+
+@dataclass(frozen=True)
+class Behind:
+    """Everything that works behind the API."""
+
+    kubelets: Kubelets
+    metrics: MetricsServer
+    collector: Collector

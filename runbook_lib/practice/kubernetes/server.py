@@ -18,10 +18,9 @@ from multidict import CIMultiDict
 from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
 from runbook_lib.practice.kubernetes.audit import Audit, note_call
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.collector import Collector
 from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
 from runbook_lib.practice.kubernetes.identity import Identities, User
-from runbook_lib.practice.kubernetes.kubelets import Kubelets
+from runbook_lib.practice.kubernetes.kubelets import Behind
 from runbook_lib.practice.kubernetes.rbac import Attempt, Authorizer
 from runbook_lib.practice.kubernetes.reviews import impersonated, review
 from runbook_lib.practice.kubernetes.shapes import is_validated
@@ -51,17 +50,14 @@ _REASONS = {
 
 
 class Server:
-    """Answers requests from the store and, for nodes and containers, from the kubelets."""
+    """Answers requests from the store and from what works behind it."""
 
-    def __init__(
-        self, store: Store, kubelets: Kubelets, identities: Identities, audit: Audit
-    ) -> None:
+    def __init__(self, store: Store, behind: Behind, identities: Identities, audit: Audit) -> None:
         self._store = store
-        self._kubelets = kubelets
+        self._behind = behind
         self._identities = identities
         self._authorizer = Authorizer(store)
         self._audit = audit
-        self._collector = Collector(store, kubelets)
         self.fault: dict[str, Any] | None = None
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -169,7 +165,7 @@ class Server:
                 return catalogue.group_document(group)
             case ["apis", group, version] if version in groups.get(group, []):
                 if group == "metrics.k8s.io":
-                    subresources.require_metrics_server(self._store)
+                    self._behind.metrics.require()
                 return catalogue.resource_list(group, version)
         return None
 
@@ -202,17 +198,15 @@ class Server:
         )
 
     async def _resource(self, call: Call, request: web.Request) -> web.StreamResponse:
-        kind, store, kubelets = call.kind, self._store, self._kubelets
+        kind, store, behind = call.kind, self._store, self._behind
         if kind.namespaced and not call.namespace and call.method != "GET":
             raise not_allowed()
         if call.subresource:
-            return await subresources.answer(
-                call, store, kubelets, self._identities, self._collector, request
-            )
+            return await subresources.answer(call, store, behind, self._identities, request)
         if kind.verbs == ("create",):
             return web.json_response(review(call, self._authorizer), status=201)
         if "delete" not in kind.verbs:
-            return subresources.metrics(call, store, kubelets)
+            return behind.metrics.answer(call)
         if call.method == "GET" and call.flag("watch"):
             return await reads.watch(call, store, request)
         if call.method == "GET":
@@ -221,7 +215,7 @@ class Server:
             self._authorizer.require(call.user, replace(call.attempt, verb="create"))
         if call.method != "DELETE" and is_validated(kind):
             await asyncio.to_thread(writes.warm_up)
-        body, code = writes.answer(call, store, self._collector)
+        body, code = writes.answer(call, store, behind.collector)
         headers = CIMultiDict(("Warning", f"299 - {json.dumps(text)}") for text in call.warnings)
         return web.json_response(call.shown(body), status=code, headers=headers)
 

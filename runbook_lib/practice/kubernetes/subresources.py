@@ -1,24 +1,21 @@
-"""Subresources (status, scale, log, eviction, node proxy) and answers without stored objects."""
+"""Subresources: status, scale, eviction, node proxy, and the way to those of containers."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import logs, reviews, streams, writes
+from runbook_lib.practice.kubernetes import containers, reviews, writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.collector import Collector
 from runbook_lib.practice.kubernetes.errors import (
     ApiError,
     bad_request,
     invalid,
     no_such_path,
     not_allowed,
-    not_found,
 )
 from runbook_lib.practice.kubernetes.identity import Identities
-from runbook_lib.practice.kubernetes.kubelets import Kubelets
-from runbook_lib.practice.kubernetes.reads import selection
+from runbook_lib.practice.kubernetes.kubelets import Behind, Collector, Kubelets
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import condition, dig, matches
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
@@ -38,9 +35,8 @@ _REFUSED = (
 async def answer(
     call: Call,
     store: Store,
-    kubelets: Kubelets,
+    behind: Behind,
     identities: Identities,
-    collector: Collector,
     request: web.Request,
 ) -> web.StreamResponse:
     known = call.subresource in call.kind.subresources
@@ -61,15 +57,15 @@ async def answer(
         case (("GET" | "PUT" | "PATCH"), "scale"):
             return web.json_response(_scale(call, store))
         case "GET", "log":
-            return await logs.answer(call, store, kubelets, request)
+            return await containers.log(call, store, behind.kubelets, request)
         case (("GET" | "POST"), "exec"):
-            return await streams.execute(call, store, kubelets, request)
+            return await containers.execute(call, store, behind.kubelets, request)
         case "POST", "token":
             return web.json_response(reviews.token(call, store, identities), status=201)
         case "POST", "eviction":
-            return web.json_response(_evict(call, store, collector), status=201)
+            return web.json_response(_evict(call, store, behind.collector), status=201)
         case "GET", "proxy":
-            return _proxy(call, store, kubelets)
+            return _proxy(call, store, behind.kubelets)
     raise not_allowed()
 
 
@@ -169,7 +165,7 @@ def _one_fewer(budget: Object) -> None:
     budget["status"]["disruptionsAllowed"] -= 1
 
 
-# nodes and metrics
+# nodes
 
 
 def _proxy(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
@@ -181,44 +177,6 @@ def _proxy(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
             "ServiceUnavailable",
             f"error trying to reach service: dial tcp {address}:10250: connect: connection refused",
         )
-    if call.path == "stats/summary":
-        return web.json_response(kubelets.summary(node))
-    if call.path == "logs" and call.query.get("query") == "kubelet":
-        lines = call.number("tailLines")
-        text = kubelets.journal(node).splitlines(keepends=True)
-        return web.Response(text="".join(text[-lines:] if lines else text))
-    if call.path == "healthz":
-        return web.Response(text="ok")
-    raise no_such_path()
-
-
-def require_metrics_server(store: Store) -> None:
-    """503 unless the metrics server, whose Deployment is in kube-system, is ready."""
-    deployment = store.find("deployments", "metrics-server", "kube-system", "apps")
-    if not dig(deployment, "status.readyReplicas", 0):
-        message = "the server is currently unable to handle the request"
-        raise ApiError(503, "ServiceUnavailable", message)
-
-
-def metrics(call: Call, store: Store, kubelets: Kubelets) -> web.Response:
-    """Metrics, which are answered from other objects."""
-    require_metrics_server(store)
-    if call.method != "GET" or call.flag("watch"):
-        raise not_allowed()
-    usage = kubelets.pod_usage if call.kind.namespaced else kubelets.node_usage
-    if call.name:
-        source = store.find(call.kind.plural, call.name, call.namespace)
-        found = usage(source) if source else None
-        if found is None:
-            raise not_found(call.kind, call.name)
-        return web.json_response(found)
-    selects = selection(call)
-    items = [usage(obj) for obj in store.all(call.kind.plural) if selects(obj)]
-    return web.json_response(
-        {
-            "kind": f"{call.kind.kind}List",
-            "apiVersion": call.kind.api_version,
-            "metadata": {},
-            "items": [item for item in items if item is not None],
-        }
-    )
+    if (found := kubelets.get(call, node)) is None:
+        raise no_such_path()
+    return found

@@ -13,7 +13,6 @@ from runbook_lib.practice.kubernetes.admission import (
     updated,
 )
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.collector import Collector
 from runbook_lib.practice.kubernetes.errors import (
     already_exists,
     bad_request,
@@ -24,6 +23,7 @@ from runbook_lib.practice.kubernetes.errors import (
     not_found,
     unsupported_media,
 )
+from runbook_lib.practice.kubernetes.kubelets import Collector
 from runbook_lib.practice.kubernetes.patches import json_patch, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.shapes import check_metadata, is_validated, validate

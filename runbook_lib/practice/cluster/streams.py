@@ -6,15 +6,15 @@ The first byte of a message names its channel. Source: k8s.io/apimachinery, remo
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 
 from aiohttp import WSMsgType, web
 
+from runbook_lib.practice.cluster.logs import is_running
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
-from runbook_lib.practice.kubernetes.kubelets import Executed, Kubelets
-from runbook_lib.practice.kubernetes.logs import container_of, is_running, require_kubelet
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.kubernetes.kubelets import Executed
+from runbook_lib.practice.kubernetes.store import Object
 
 _V5, _V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = b"\x00", b"\x01", b"\x02", b"\x03"
@@ -22,19 +22,14 @@ _CLOSE = b"\xff"  # v5 only: the channel in the next byte has ended
 _QUIET_SECONDS = 1.0  # a pause ends the input, too: v4 has no other way, and few close it in v5
 _PIECE_BYTES = 32 * 1024
 
+# A command in a container of a pod, with its standard input.
+Run = Callable[[Object, str, list[str], bytes], Awaitable[Executed]]
+
 
 async def execute(
-    call: Call, store: Store, kubelets: Kubelets, request: web.Request
+    call: Call, run: Run, pod: Object, container: str, request: web.Request
 ) -> web.StreamResponse:
     """Run the command, pass on what it wrote, and say how it ended."""
-    pod = store.get(call.kind, call.namespace, call.name)
-    container = container_of(call, pod)
-    argv = request.query.getall("command", [])
-    if not argv:
-        raise bad_request("you must specify at least 1 command for the container")
-    if not dig(pod, "spec.nodeName"):
-        raise bad_request(f"pod {call.name} does not have a host assigned")
-    require_kubelet(store, kubelets, pod, f"exec/{call.namespace}/{call.name}/{container}")
     if not is_running(pod, container):
         message = f'unable to upgrade connection: container not found ("{container}")'
         raise ApiError(500, "InternalError", message)
@@ -47,7 +42,7 @@ async def execute(
         return socket
     typed = call.flag("stdin") and not call.flag("tty")
     stdin = await _input(socket) if typed else b""
-    done = await kubelets.exec(pod, container, argv, stdin)
+    done = await run(pod, container, request.query.getall("command"), stdin)
     await _send(call, socket, done)
     # Waits until the client, too, has closed: it has then read everything.
     await socket.close()

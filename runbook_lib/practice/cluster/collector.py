@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes.kubelets import Kubelets
+from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, stamp
@@ -20,9 +20,9 @@ _GRACE_SECONDS = 30
 class Collector:
     """Deletes objects, and follows all deletions in the store."""
 
-    def __init__(self, store: Store, kubelets: Kubelets) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet) -> None:
         self._store = store
-        self._kubelets = kubelets
+        self._kubelet = kubelet
         store.listeners.append(self._notice)
 
     def delete(
@@ -49,7 +49,7 @@ class Collector:
             if kind.kind == "Namespace":
                 new["status"] = {**(new.get("status") or {}), "phase": "Terminating"}
 
-        held = kind.kind == "Pod" and grace != 0 and not self._kubelets.can_stop(obj)
+        held = kind.kind == "Pod" and grace != 0 and not self._kubelet.can_stop(obj)
         contents = self._contents(kind, obj)
         if not (held or foreground or contents or obj["metadata"].get("finalizers")):
             self._store.remove(kind, obj)
