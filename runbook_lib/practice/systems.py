@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.practice import seed
-from runbook_lib.practice.account import follow
+from runbook_lib.practice.alignment import Alignment
 from runbook_lib.practice.aws.identity import user_of
 from runbook_lib.practice.aws.lean import ACCOUNT, REGION
 from runbook_lib.practice.aws.names import ON_CALL
@@ -94,6 +94,7 @@ class Systems:
         self._pods_changed = asyncio.Event()
         api.store.listeners.append(self._notice)
         api.take_aws_keys(self._groups_of)
+        self.alignment = Alignment(self.aws, api, self.postgres)
 
     async def start(self) -> None:
         """Start and fill all of them, side by side where nobody waits for another."""
@@ -115,13 +116,12 @@ class Systems:
         self.aws.point_cluster_at(self.kubernetes.api.url, certificate)
         self.dns.load_balancer = self._seeded.alb_hostname
         await self.kubernetes.heal()
-        self._followed = [
-            lasting(self._follow_pods()),
-            lasting(follow(self.aws, self.kubernetes.api)),
-        ]
+        self._followed = [lasting(self._follow_pods())]
+        self.alignment.start()
         async with asyncio.TaskGroup() as side_by_side:
             for application in self.applications:
                 side_by_side.create_task(application.start())
+        await self.alignment.complete()
         await self.prometheus.start()
 
     def _make_account(self) -> Seeded:
@@ -130,6 +130,10 @@ class Systems:
 
     async def heal(self) -> None:
         """Every system running, and each as after the start."""
+        async with self.alignment.healing():
+            await self._heal()
+
+    async def _heal(self) -> None:
         for system in self.all.values():
             await system.start()
         below = (self.aws, self.postgres, self.redis)
@@ -144,6 +148,7 @@ class Systems:
 
     async def stop(self) -> None:
         """End what must be ended in order; the rest goes with the process."""
+        self.alignment.stop()
         for task in self._followed:
             task.cancel()
         last = (self.prometheus, self.alertmanager, *self.applications, self.redis, self.postgres)

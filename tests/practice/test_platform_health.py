@@ -96,7 +96,7 @@ def test_rds_is_available_and_its_last_hour_calm(platform: Platform) -> None:
     }
     points = database_connections(platform)
     assert len(points) >= 11
-    assert 8 <= min(points) <= max(points) <= 12
+    assert 10 <= min(points) <= max(points) <= 20
 
 
 def test_nodes_and_pods_are_ready(platform: Platform) -> None:

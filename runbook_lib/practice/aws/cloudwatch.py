@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from runbook_lib.practice.aws.additions import Addition, Verb
+from runbook_lib.practice.aws.additions import Addition, Ask, Verb
 from runbook_lib.practice.aws.front import Handler
 from runbook_lib.practice.aws.series import Series, statistic
 from runbook_lib.practice.aws.wire import AwsError, Call, Document
@@ -20,10 +20,16 @@ STATISTICS = ("SampleCount", "Average", "Sum", "Minimum", "Maximum")
 PERCENTILE = re.compile(r"p(100|\d{1,2}(\.\d{1,10})?)")
 MOST_POINTS = 1440
 Key = tuple[str, str, frozenset[tuple[str, str]]]
+# What is so at this moment; None where nobody can tell, which leaves no sample.
+Source = Callable[[], float | None]
 
 
 class Metrics(Addition):
-    """`metric` bends a series; PutMetricData adds to it."""
+    """`metric` bends a series; PutMetricData adds to it; `measure` lets it follow a real part."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._sources: dict[Key, Source] = {}
+        super().__init__(ask)
 
     def reset(self) -> None:
         self._series: dict[Key, Series] = {}
@@ -46,6 +52,22 @@ class Metrics(Addition):
     def find(self, namespace: str, name: str, dimensions: dict[str, str]) -> Series | None:
         return self._series.get(_key(namespace, name, dimensions))
 
+    def measure(
+        self, namespace: str, name: str, dimensions: dict[str, str], source: Source
+    ) -> None:
+        """Let a metric be what `source` says from its first sample on, unless a verb bends it."""
+        self._sources[_key(namespace, name, dimensions)] = source
+
+    def sample(self) -> None:
+        """Take a sample of all that is measured: to be called each minute. Blocks."""
+        for key in self._sources:
+            self._look(key)
+
+    def _look(self, key: Key) -> None:
+        series, source = self._series.get(key), self._sources.get(key)
+        if series and source and (value := source()) is not None:
+            series.measure(time.time(), value)
+
     def metric(
         self,
         namespace: str,
@@ -62,8 +84,8 @@ class Metrics(Addition):
 
         `level`: from `since` seconds ago it is that, reached in a straight line over `ramp`
         seconds. `points`: [[age in seconds, value], …] instead of all its history; after the last
-        it holds that value, or (`hold` false) nothing comes any more. Neither: calm again. A
-        metric that the account does not have comes into being, with `unit`.
+        it holds that value, or (`hold` false) nothing comes any more. Neither: calm again, or as
+        it is measured. A metric that the account does not have comes into being, with `unit`.
         """
         if level is not None and points is not None:
             raise ValueError("a metric takes level or points, not both")
@@ -211,7 +233,9 @@ class Metrics(Addition):
 
     def _asked(self, metric: Document) -> Series | None:
         dimensions = {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
-        return self.find(metric["Namespace"], metric["MetricName"], dimensions)
+        key = _key(metric["Namespace"], metric["MetricName"], dimensions)
+        self._look(key)  # its newest sample is as of now
+        return self._series.get(key)
 
 
 def _key(namespace: str, name: str, dimensions: dict[str, str]) -> Key:

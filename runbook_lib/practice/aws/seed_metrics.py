@@ -16,7 +16,8 @@ DATABASE = {"DBInstanceIdentifier": DB_INSTANCE}
 # Of a calm platform: middle, swing, unit.
 Calm = dict[str, tuple[float, float, str]]
 CALM: Calm = {
-    "DatabaseConnections": (10.0, 2.0, "Count"),
+    # As the pools of the applications' pods, and the exporter, have it.
+    "DatabaseConnections": (15.0, 1.0, "Count"),
     "CPUUtilization": (18.0, 6.0, "Percent"),
     "FreeStorageSpace": (61.0 * GIB, 0.2 * GIB, "Bytes"),
     "FreeableMemory": (9.5 * GIB, 0.3 * GIB, "Bytes"),

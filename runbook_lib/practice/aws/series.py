@@ -1,4 +1,4 @@
-"""A metric's values over time: a calm shape, what a scenario made of it, and what was reported.
+"""A metric's values over time: a calm shape, what a scenario made of it, and what was measured.
 
 CloudWatch keeps publishing while nobody watches. So a series is a function of time, sampled each
 minute when it is asked for, and no list of points that grows old.
@@ -44,13 +44,15 @@ class Series:
     hold: bool = True
     # What was really measured: from the first of them on there is nothing else.
     reported: list[tuple[float, float]] = field(default_factory=list)
+    # By minute what the platform's own parts measure, as long as nothing bends the metric.
+    measured: dict[float, float] = field(default_factory=dict)
 
     def calm(self, moment: float) -> float:
         value = self.middle + self.swing * math.sin(moment / WAVE_SECONDS)
         return float(round(value)) if self.whole else value
 
     def forget(self) -> None:
-        """Back to the calm shape."""
+        """Back to the calm shape, and to what is measured."""
         self.since = None
         self.points, self.reported, self.hold = [], [], True
 
@@ -58,10 +60,21 @@ class Series:
         for point in points:
             bisect.insort(self.reported, point)
 
+    def measure(self, now: float, value: float) -> None:
+        """One sample a minute; that of the minute that runs is as of the last look."""
+        self.measured[now // MINUTE * MINUTE] = value
+
+    def _real(self) -> list[tuple[float, float]]:
+        """What is no assumption, oldest first."""
+        if self.points or self.since is not None:
+            return self.reported
+        return sorted([*self.measured.items(), *self.reported])
+
     def samples(self, start: float, end: float, now: float) -> Iterator[tuple[float, float]]:
         """(moment, value) of each minute from `start` to before `end`, oldest first."""
         end = min(end, now + 1)
-        first_real = self.reported[0][0] if self.reported else math.inf
+        real = self._real()
+        first_real = real[0][0] if real else math.inf
         if self.points:
             yield from (p for p in self.points if start <= p[0] < min(end, first_real))
             start = max(start, self.points[-1][0] + MINUTE)
@@ -71,7 +84,7 @@ class Series:
             if value is not None:
                 yield from ((moment, value * factor) for factor in self.tail)
             moment += MINUTE
-        yield from (p for p in self.reported if start <= p[0] < end)
+        yield from (p for p in real if start <= p[0] < end)
 
     def _at(self, moment: float) -> float | None:
         if self.points:

@@ -126,6 +126,27 @@ class Postgres:
             connect_timeout=3,
         )
 
+    def client_sessions(self) -> int | None:
+        """How many sessions clients have; None while the server answers nobody.
+
+        Without those of the superuser, who is here what `rdsadmin` is on Amazon RDS. Asks by a
+        session that is gone again, in a slot that clients cannot take.
+        """
+        import psycopg
+
+        if not self.pid:
+            return None
+        try:
+            with self.connect("postgres", application="practice", database="postgres") as asking:
+                row = asking.execute(
+                    "SELECT count(*) FROM pg_stat_activity"
+                    " WHERE backend_type = 'client backend' AND usename <> 'postgres'"
+                ).fetchone()
+        except psycopg.OperationalError as refusal:
+            # libpq gives no SQLSTATE here. Even the reserved slots are taken.
+            return MAX_CONNECTIONS if "too many clients" in str(refusal) else None
+        return int(row[0]) if row else None
+
     def start(self) -> None:
         """Start the server on its port and wait until it takes connections."""
         if self.pid:

@@ -1,0 +1,65 @@
+"""Keeps the AWS account and the real parts of the platform alike, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from runbook_lib.practice.account import follow
+from runbook_lib.practice.aws import seed_metrics
+from runbook_lib.practice.aws.series import MINUTE
+from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.kubernetes_api import KubernetesApi
+from runbook_lib.practice.postgres.system import Database
+from runbook_lib.practice.wait import lasting
+
+
+class Alignment:
+    """The cluster follows its account, and the account's metrics what is measured."""
+
+    def __init__(self, aws: Aws, api: KubernetesApi, database: Database) -> None:
+        self._aws, self._api = aws, api
+        self._tasks: list[asyncio.Task[None]] = []
+        # Held while one of the two is looked at or changed, so that a heal is alone.
+        self._alone = asyncio.Lock()
+        aws.metrics.measure(
+            seed_metrics.RDS,
+            "DatabaseConnections",
+            seed_metrics.DATABASE,
+            database.server.client_sessions,
+        )
+
+    def start(self) -> None:
+        """Let the cluster follow; the account must be seeded."""
+        self._tasks = [lasting(follow(self._aws, self._api))]
+
+    async def complete(self) -> None:
+        """Let the account follow too; all systems must run."""
+        await self._sample()
+        self._tasks.append(lasting(self._sample_each_minute()))
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    @asynccontextmanager
+    async def healing(self) -> AsyncIterator[None]:
+        """Nothing is looked at meanwhile; afterwards the account is as the healed parts are."""
+        async with self._alone:
+            yield
+            await self._sample()
+
+    async def _sample_each_minute(self) -> None:
+        while True:
+            await asyncio.sleep(MINUTE - time.time() % MINUTE)
+            async with self._alone:
+                await self._sample()
+
+    async def _sample(self) -> None:
+        def sample() -> None:
+            with self._aws.undisturbed():
+                self._aws.metrics.sample()
+
+        await asyncio.to_thread(sample)
