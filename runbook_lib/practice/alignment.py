@@ -7,7 +7,8 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from runbook_lib.practice.account import follow
+from runbook_lib.practice.account import LOOK_SECONDS, follow
+from runbook_lib.practice.account_database import carry_out_orders
 from runbook_lib.practice.aws import seed_metrics
 from runbook_lib.practice.aws.series import MINUTE
 from runbook_lib.practice.aws.server import Aws
@@ -17,13 +18,14 @@ from runbook_lib.practice.wait import lasting
 
 
 class Alignment:
-    """The cluster follows its account, and the account's metrics what is measured."""
+    """Cluster and database do as the account says; its metrics are what is measured of them."""
 
     def __init__(self, aws: Aws, api: KubernetesApi, database: Database) -> None:
-        self._aws, self._api = aws, api
+        self._aws, self._api, self._database = aws, api, database
         self._tasks: list[asyncio.Task[None]] = []
         # Held while one of the two is looked at or changed, so that a heal is alone.
         self._alone = asyncio.Lock()
+        aws.rds.orders.awaited = True
         aws.metrics.measure(
             seed_metrics.RDS,
             "DatabaseConnections",
@@ -38,7 +40,10 @@ class Alignment:
     async def complete(self) -> None:
         """Let the account follow too; all systems must run."""
         await self._sample()
-        self._tasks.append(lasting(self._sample_each_minute()))
+        self._tasks += [
+            lasting(self._sample_each_minute()),
+            lasting(self._run_database()),
+        ]
 
     def stop(self) -> None:
         for task in self._tasks:
@@ -56,6 +61,12 @@ class Alignment:
             await asyncio.sleep(MINUTE - time.time() % MINUTE)
             async with self._alone:
                 await self._sample()
+
+    async def _run_database(self) -> None:
+        while True:
+            async with self._alone:
+                await carry_out_orders(self._aws.rds, self._database)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _sample(self) -> None:
         def sample() -> None:

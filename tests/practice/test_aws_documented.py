@@ -8,6 +8,7 @@ from practice.documented import DOCS, documented, offered
 
 from runbook_lib.practice.aws.faults import ERRORS, FIELDS, TRANSPORT
 from runbook_lib.practice.aws.lean import FAMILIES
+from runbook_lib.practice.aws.rds_rules import PARAMETERS, REAL
 from runbook_lib.practice.aws.served import SERVED
 from runbook_lib.practice.aws.server import Aws
 
@@ -34,3 +35,10 @@ def test_every_served_service_is_documented() -> None:
     assert tuple(named.replace(" and ", ", ").replace("`", "").replace("\n", " ").split(", ")) == (
         SERVED
     )
+
+
+def test_the_parameters_that_the_database_takes_are_documented() -> None:
+    text = (DOCS / "practice-aws.md").read_text()
+    words = text.split("parameter group says of ")[1].split("\n## ")[0]
+    for name in PARAMETERS:
+        assert (f"`{name}`" in words) == (name in REAL), name

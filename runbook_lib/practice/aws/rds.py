@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from runbook_lib.practice.aws import rds_rules
-from runbook_lib.practice.aws.additions import Addition, Verb, backend, one_of
+from runbook_lib.practice.aws.additions import Addition, Ask, Verb, backend, one_of
 from runbook_lib.practice.aws.front import Handler
 from runbook_lib.practice.aws.names import DB_INSTANCE
+from runbook_lib.practice.aws.rds_orders import Order, Orders
 from runbook_lib.practice.aws.wire import AwsError, Call, Document
 
 STATUS = (
@@ -45,11 +46,23 @@ EVENTS = {
         "Allocated storage has been exhausted for DB instance; allocate additional storage",
     ),
     "failed": ("failure", "The DB instance has failed"),
+    "incompatible-parameters": (
+        "failure",
+        "Database instance put into incompatible-parameters. Revert the DB parameter group's "
+        "changes and reboot",
+    ),
 }
 
 
 class Rds(Addition):
-    """`rds_state` puts the instance into a state; calls do so for PACE_SECONDS."""
+    """`rds_state` puts the instance into a state; calls do so for PACE_SECONDS at least.
+
+    `orders` tells who runs the server behind the platform's instance what it must do.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self.orders = Orders()
+        super().__init__(ask)
 
     def reset(self) -> None:
         # By instance: status, until when (monotonic; None: for good), and the status after it.
@@ -58,6 +71,7 @@ class Rds(Addition):
         self._static: dict[str, set[str]] = {}  # groups with changes that await a reboot
         self._events: list[Document] = []
         self._log: list[str] = []
+        self.orders.forget()
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -126,7 +140,24 @@ class Rds(Addition):
         if not found:
             return "available"
         status, until, then = found
-        return then if until is not None and time.monotonic() >= until else status
+        if until is None or time.monotonic() < until:
+            return status
+        return status if instance == DB_INSTANCE and self.orders.changes_state else then
+
+    def ordered(self, order: Order, *, starts: bool) -> None:
+        """The server has done so; or (`starts` false) does not start with its parameters."""
+        if not starts:
+            self._enter(DB_INSTANCE, "incompatible-parameters", None, "available")
+        self.orders.done(order)
+
+    def _order(self, identifier: str, action: str) -> None:
+        """Tell the server; what has waited for a start holds from then on."""
+        if identifier != DB_INSTANCE:
+            return
+        group = backend("rds").db_parameter_groups[
+            self._database(identifier).db_parameter_group_name
+        ]
+        self.orders.give(Order(action, rds_rules.real(group.parameters.values())))
 
     def _database(self, identifier: str) -> Any:
         database = backend("rds").databases.get(identifier)
@@ -236,34 +267,43 @@ class Rds(Addition):
     def _reboot(self, call: Call) -> Document:
         identifier = call.parameters["DBInstanceIdentifier"]
         self._alive(identifier, "available", "storage-full", "incompatible-parameters")
-        for waiting in self._static.values():
-            waiting.discard(identifier)
+        self._begin_anew(identifier, "reboot")
         self._enter(identifier, "rebooting", PACE_SECONDS, "available")
         return self._answer(identifier)
 
     def _stop(self, call: Call) -> Document:
         identifier = call.parameters["DBInstanceIdentifier"]
         self._alive(identifier, "available")
+        self._order(identifier, "stop")
         self._enter(identifier, "stopping", PACE_SECONDS, "stopped")
         return self._answer(identifier)
 
     def _start(self, call: Call) -> Document:
         identifier = call.parameters["DBInstanceIdentifier"]
         self._alive(identifier, "stopped", "inaccessible-encryption-credentials")
+        self._begin_anew(identifier, "start")
         self._enter(identifier, "starting", PACE_SECONDS, "available")
         return self._answer(identifier)
+
+    def _begin_anew(self, identifier: str, action: str) -> None:
+        for waiting in self._static.values():
+            waiting.discard(identifier)
+        self._order(identifier, action)
 
     def _modify_parameters(self, call: Call) -> None:
         given = call.parameters
         rds_rules.check_parameters(given.get("Parameters", []))
         name = given["DBParameterGroupName"]
-        if any(rds_rules.PARAMETERS[one["ParameterName"]].static for one in given["Parameters"]):
-            users = {
-                key
-                for key, one in backend("rds").databases.items()
-                if one.db_parameter_group_name == name
-            }
+        users = {
+            key
+            for key, one in backend("rds").databases.items()
+            if one.db_parameter_group_name == name
+        }
+        at_once = [one for one in given["Parameters"] if one.get("ApplyMethod") == "immediate"]
+        if len(at_once) < len(given["Parameters"]):
             self._static.setdefault(name, set()).update(users)
+        if at_once and DB_INSTANCE in users:
+            self.orders.give(Order("reload", rds_rules.real(at_once)))
 
     def _delete_parameters(self, call: Call) -> None:
         name = call.parameters["DBParameterGroupName"]

@@ -6,6 +6,8 @@ classes" and "Parameters on your RDS for PostgreSQL DB instance".
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runbook_lib.practice.aws.wire import AwsError, Document
@@ -30,7 +32,7 @@ class Parameter:
 
     def takes(self, value: str) -> bool:
         """Whether a value is allowed; formulas in braces are."""
-        if value.startswith("{") or self.kind == "string":
+        if "{" in value or self.kind == "string":
             return True
         if self.kind == "boolean" or "-" not in self.allowed:
             return value in self.allowed.split(",")
@@ -65,6 +67,36 @@ PARAMETERS = {
     "rds.force_ssl": Parameter(False, "boolean", "0,1", "1"),
     "tcp_keepalives_idle": Parameter(False, "integer", "0-2147483647", "300"),
 }
+
+
+# The practice Postgres takes these; the rest are of another server's memory, or of RDS itself.
+REAL = frozenset(
+    (
+        "max_connections",
+        "work_mem",
+        "pg_stat_statements.track",
+        "idle_in_transaction_session_timeout",
+        "statement_timeout",
+        "lock_timeout",
+        "log_min_duration_statement",
+        "log_lock_waits",
+        "random_page_cost",
+        "autovacuum",
+        "autovacuum_vacuum_scale_factor",
+        "max_wal_size",
+        "checkpoint_timeout",
+    )
+)
+PLAIN = re.compile(r"-?\d+(\.\d+)?|[a-z]+")
+
+
+def real(parameters: Iterable[Document]) -> dict[str, str]:
+    """Name and value of those that the practice Postgres takes; a formula leaves what it has."""
+    return {
+        one["ParameterName"]: value
+        for one in parameters
+        if one["ParameterName"] in REAL and PLAIN.fullmatch(value := one.get("ParameterValue", ""))
+    }
 
 
 def check_class(name: str) -> None:

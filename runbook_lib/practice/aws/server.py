@@ -62,6 +62,7 @@ class Aws(System):
         self.secret_access_key = random_key(string.ascii_letters + string.digits, 40)
         self.eks = Eks(self.ask)
         self.metrics = Metrics(self.ask)
+        self.rds = Rds(self.ask)
         self._identity = Identity(self.ask, self.access_key_id)
         self._additions: list[Addition] = [
             self.eks,
@@ -73,7 +74,7 @@ class Aws(System):
             Ec2(self.ask, self.metrics),
             LoadBalancing(self.ask, self.metrics),
             Quotas(self.ask),
-            Rds(self.ask),
+            self.rds,
             Route53(self.ask),
             Ssm(self.ask),
         ]

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ DATABASE = "mlflow"
 ADMIN = "mlops_admin"
 APPLICATION_ROLES = ("platform_api", "mlflow", "reporting")
 MAX_CONNECTIONS = 40
+MOST_CONNECTIONS = 2000  # each takes memory; RDS's own formula has 1,802 for db.r5.large
 SUPERUSER_RESERVED = 3
 RESERVED = 2
 START_SECONDS = 20.0
@@ -60,6 +62,7 @@ class Postgres:
         self._remove_when_orphaned = remove_when_orphaned
         self._server: Guarded | None = None
         self._home: Path | None = None
+        self.max_connections = MAX_CONNECTIONS
         self._binaries = Path()
 
     def create(self) -> None:
@@ -83,6 +86,7 @@ class Postgres:
         """The server as create() left it, whatever was done to it; every session ends."""
         self.stop()
         self._snapshot("restore")
+        self.max_connections = MAX_CONNECTIONS
         self.start()
 
     def remove(self) -> None:
@@ -99,7 +103,7 @@ class Postgres:
 
     def usable_slots(self) -> int:
         """Connections that an ordinary role can have at once."""
-        return MAX_CONNECTIONS - SUPERUSER_RESERVED - (RESERVED if self.major >= 16 else 0)
+        return self.max_connections - SUPERUSER_RESERVED - (RESERVED if self.major >= 16 else 0)
 
     def connect(
         self, role: str, *, application: str, database: str = DATABASE
@@ -144,7 +148,7 @@ class Postgres:
                 ).fetchone()
         except psycopg.OperationalError as refusal:
             # libpq gives no SQLSTATE here. Even the reserved slots are taken.
-            return MAX_CONNECTIONS if "too many clients" in str(refusal) else None
+            return self.max_connections if "too many clients" in str(refusal) else None
         return int(row[0]) if row else None
 
     def start(self) -> None:
@@ -156,6 +160,39 @@ class Postgres:
             [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port)]
         )
         self._wait_ready()
+
+    def restart(self, settings: Mapping[str, str]) -> None:
+        """End the server, which cuts its sessions off, and start it with these settings.
+
+        Raises PostgresError where it does not start with them; then it is down, and they are no
+        more.
+        """
+        self.stop()
+        before, slots = self._configuration.read_text(), self.max_connections
+        self.max_connections = int(settings.get("max_connections", slots))
+        try:
+            if self.max_connections > MOST_CONNECTIONS:
+                raise PostgresError(f"no memory for {self.max_connections} connections")
+            self._configure(settings)
+            self.start()
+        except PostgresError:
+            self._configuration.write_text(before)
+            self.max_connections = slots
+            raise
+
+    def reload(self, settings: Mapping[str, str]) -> None:
+        """Give a running server settings that it takes as it runs."""
+        self._configure(settings)
+        if pid := self.pid:
+            os.kill(pid, signal.SIGHUP)
+
+    def _configure(self, settings: Mapping[str, str]) -> None:
+        with self._configuration.open("a") as lines:  # the last of a name counts
+            lines.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+
+    @property
+    def _configuration(self) -> Path:
+        return self._data / "postgresql.conf"
 
     def stop(self) -> None:
         """End the server in order, if it runs."""
@@ -245,7 +282,7 @@ class Postgres:
         password_file.unlink()
         if code:
             raise PostgresError(f"initdb ended with {code}; see {self.log}\n{self._tail()}")
-        with (self._data / "postgresql.conf").open("a") as settings:
+        with self._configuration.open("a") as settings:
             settings.write(self._settings())
 
     def _settings(self) -> str:
@@ -325,6 +362,10 @@ class Postgres:
                         sql.Identifier(role), sql.Literal(self.passwords[role])
                     )
                 )
+            # As `rdsadmin` has it: no timeout of the others' may shut us out.
+            for timeout in ("statement", "lock", "idle_in_transaction_session"):
+                name = f"{timeout}_timeout"
+                connection.execute(f"ALTER ROLE postgres SET {name} = 0")
             connection.execute(f"GRANT pg_monitor, pg_signal_backend, pg_read_all_data TO {ADMIN}")
             if self.major >= 16:
                 connection.execute(f"GRANT pg_use_reserved_connections TO {ADMIN}")

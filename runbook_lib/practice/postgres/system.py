@@ -75,6 +75,14 @@ class Database(System):
         await asyncio.to_thread(self.server.restore)
         await self.pools.follow()
 
+    async def restart(self, settings: Mapping[str, str]) -> None:
+        """The server anew with these settings; clients are cut off, and come back as they do.
+
+        Raises PostgresError where it does not start with them.
+        """
+        await asyncio.to_thread(self.server.restart, settings)
+        await self.pools.follow()
+
     async def remove(self) -> None:
         """Stop for good and delete what the server wrote."""
         await self.stop()
