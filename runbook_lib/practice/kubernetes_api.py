@@ -23,6 +23,7 @@ from typing import Any
 
 from aiohttp import web
 
+from runbook_lib.practice.cluster.authenticator import signing_key
 from runbook_lib.practice.cluster.collector import Collector
 from runbook_lib.practice.cluster.controllers import Controllers
 from runbook_lib.practice.cluster.kubelet import Kubelet
@@ -38,6 +39,7 @@ from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
 from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
 from runbook_lib.practice.kubernetes.writes import established
+from runbook_lib.practice.kubernetes_faults import Faults
 from runbook_lib.practice.network.listener import Listener
 from runbook_lib.practice.wait import lasting
 
@@ -73,7 +75,10 @@ class KubernetesApi:
         self._audit = Audit(self.audit_file)
         self.director_token = secrets.token_urlsafe(32)
         self._identities = Identities(self._store, token, self.director_token)
-        self._server = Server(self._store, self._behind(), self._identities, self._audit)
+        self._faults = Faults()
+        self._server = Server(
+            self._store, self._behind(), self._identities, self._audit, self._faults
+        )
         self._tls: ssl.SSLContext | None = None  # one authority for life
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None  # None where packets are dropped before it
@@ -234,11 +239,12 @@ class KubernetesApi:
     def take_aws_keys(self, groups_of: Callable[[str], tuple[str, list[str]] | None]) -> None:
         """Take tokens of `aws eks get-token`: who an access key's are, name and groups, or None."""
 
-        def find(key: str) -> User | None:
-            found = groups_of(key)
+        def find(token: str) -> User | None:
+            key = signing_key(token)
+            found = groups_of(key) if key else None
             return user(found[0], tuple(found[1])) if found else None
 
-        self._identities.aws_user = find
+        self._identities.webhook = find
 
     def forget_users(self) -> None:
         """Refuse the tokens of all added users from now on."""
@@ -250,15 +256,8 @@ class KubernetesApi:
         return self._identities.handed_out
 
     def set_fault(self, fault: dict[str, Any] | None) -> None:
-        """Fail requests on purpose until called with None.
-
-        `status` (an HTTP code; without it the request is only delayed), `delay` (seconds),
-        `match` (beginning of the path; all paths without it), `methods` (all without it).
-        """
-        known = {"status", "delay", "match", "methods"}
-        if fault is not None and set(fault) - known:
-            raise ValueError(f"a fault takes {', '.join(sorted(known))}; got {sorted(fault)}")
-        self._server.fault = fault
+        """Fail requests on purpose until called with None: `Faults.set`."""
+        self._faults.set(fault)
 
     # the controllers
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 import random
 import re
 from typing import Any
 
-from runbook_lib.practice.kubernetes import data
+from runbook_lib.practice.kubernetes import causes, data
 from runbook_lib.practice.kubernetes.errors import bad_request, conflict, invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
@@ -60,12 +59,9 @@ def named(kind: Kind, namespace: str, body: Any) -> Object:
         meta["name"] = meta["generateName"] + random_suffix()
     name = meta.get("name") or ""
     if not name:
-        cause = (
-            "FieldValueRequired",
-            "Required value: name or generateName is required",
-            "metadata.name",
+        raise invalid(
+            kind, "", causes.required("metadata.name", "name or generateName is required")
         )
-        raise invalid(kind, "", [cause])
     pattern, rule, longest = _SUBDOMAIN, _SUBDOMAIN_RULE, 253
     if kind.group.startswith("rbac."):
         pattern, rule = _RBAC_NAME, "may not contain '/' or '%'"
@@ -73,8 +69,7 @@ def named(kind: Kind, namespace: str, body: Any) -> Object:
         pattern, rule, longest = _LABEL, _LABEL_RULE, 63
     if not pattern.match(name) or len(name) > longest:
         rule = f"must be no more than {longest} bytes" if len(name) > longest else rule
-        text = f'Invalid value: "{name}": {rule}'
-        raise invalid(kind, name, [("FieldValueInvalid", text, "metadata.name")])
+        raise invalid(kind, name, causes.wrong("metadata.name", name, rule))
     if not kind.namespaced:
         meta.pop("namespace", None)
     elif meta.setdefault("namespace", namespace) != namespace:
@@ -118,8 +113,8 @@ def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object
     if kind.kind in ("ConfigMap", "Secret") and old.get("immutable"):
         _immutable(kind, old, new, "data")
     if kind.kind == "Pod" and _fixed_part(old) != _fixed_part(new):
-        text = "Forbidden: pod updates may not change fields other than " + _POD_MAY_CHANGE
-        raise invalid(kind, before["name"], [("FieldValueForbidden", text, "spec")])
+        text = "pod updates may not change fields other than " + _POD_MAY_CHANGE
+        raise invalid(kind, before["name"], causes.forbidden("spec", text))
     return new
 
 
@@ -144,8 +139,7 @@ def _fixed_part(pod: Object) -> Object:
 def _immutable(kind: Kind, old: Object, new: Object, path: str) -> None:
     if dig(new, path) != dig(old, path):
         said = "cannot change roleRef" if path == "roleRef" else "field is immutable"
-        text = f"Invalid value: {json.dumps(dig(new, path))}: {said}"
-        raise invalid(kind, old["metadata"]["name"], [("FieldValueInvalid", text, path)])
+        raise invalid(kind, old["metadata"]["name"], causes.wrong(path, dig(new, path), said))
 
 
 def drop_nulls(value: Any) -> None:

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from runbook_lib.practice.kubernetes import veil
-from runbook_lib.practice.kubernetes.errors import ApiError
+from runbook_lib.practice.kubernetes.errors import ApiError, about
 from runbook_lib.practice.kubernetes.patches import merge_keys, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object, copy_of, stamp
@@ -193,9 +193,7 @@ def _conflict(kind: Kind, body: Object, conflicts: list[tuple[Path, Object]]) ->
         text = f"{causes[0]['message']}:{'' if len(fields) > 1 else ' '}{listed}"
     else:
         text = "conflicts with:" + "".join(f"\n- {c['message']}: {c['field']}" for c in causes)
-    details = {"name": body["metadata"]["name"], "kind": kind.plural, "causes": causes}
-    if kind.group:
-        details["group"] = kind.group
+    details = {**about(kind, body["metadata"]["name"]), "causes": causes}
     return ApiError(409, "Conflict", f"Apply failed with {number}: {text}", details)
 
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.practice.kubernetes import protobuf
+from runbook_lib.practice.kubernetes import causes, protobuf
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid, unsupported_media
 from runbook_lib.practice.kubernetes.identity import User
 from runbook_lib.practice.kubernetes.rbac import Attempt
@@ -17,6 +17,12 @@ from runbook_lib.practice.kubernetes.veil import veiled
 # What Go's strconv.ParseBool takes for true: older clients send `watch=True`.
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_OPTIONS = {
+    "POST": "CreateOptions",
+    "PUT": "UpdateOptions",
+    "PATCH": "PatchOptions",
+    "DELETE": "DeleteOptions",
+}
 _BODIES = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
 
 
@@ -116,18 +122,14 @@ class Call:
         return self.parse()
 
     def parse(self) -> Any:
-        try:
-            if "yaml" in self.content_type:
-                import yaml
+        import yaml
 
-                return yaml.safe_load(self.raw)
-            return json.loads(self.raw)
-        except (ValueError, UnicodeDecodeError) as failure:
+        try:
+            return yaml.safe_load(self.raw) if "yaml" in self.content_type else json.loads(self.raw)
+        except ValueError as failure:
             raise bad_request(f"couldn't get version/kind; json parse error: {failure}") from None
-        except Exception as failure:
-            if type(failure).__module__.startswith("yaml"):
-                raise bad_request(f"yaml: {failure}") from None
-            raise
+        except yaml.YAMLError as failure:
+            raise bad_request(f"yaml: {failure}") from None
 
     def dry_run(self, options: Any = None) -> bool:
         """Whether nothing may be stored; 422 for a value that is not All."""
@@ -135,14 +137,11 @@ class Call:
         if isinstance(options, dict):
             values += options.get("dryRun") or []
         for value in values:
-            if value != "All":
-                text = f'Unsupported value: "{value}": supported values: "All"'
-                options_kind = self.kind.named("meta.k8s.io", self.options)
-                raise invalid(options_kind, "", [("FieldValueNotSupported", text, "dryRun")])
+            self.require_option("dryRun", value, ("All",))
         return bool(values)
 
-    @property
-    def options(self) -> str:
-        return {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}.get(
-            self.method, "DeleteOptions"
-        )
+    def require_option(self, field: str, value: Any, supported: tuple[str, ...]) -> None:
+        """422 for another value of an option than these."""
+        if value not in supported:
+            kind = self.kind.named("meta.k8s.io", _OPTIONS[self.method])
+            raise invalid(kind, "", causes.unsupported(field, value, supported))

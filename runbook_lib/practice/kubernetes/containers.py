@@ -6,6 +6,7 @@ import re
 
 from aiohttp import web
 
+from runbook_lib.practice.kubernetes import causes
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
@@ -71,10 +72,10 @@ def _container_of(call: Call, pod: Object) -> str:
 
 def _require_sense(call: Call) -> None:
     """422 for a part of a log that cannot be."""
-    causes = [
-        ("FieldValueInvalid", f"Invalid value: {text}: must be greater than {least - 1}", field)
+    found = [
+        causes.wrong(field, int(text), f"must be greater than {least - 1}")
         for field, least in (("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1))
         if re.fullmatch(r"-?\d+", text := call.query.get(field, "")) and int(text) < least
     ]
-    if causes:
-        raise invalid(call.kind.named("", "PodLogOptions"), "", causes)
+    if found:
+        raise invalid(call.kind.named("", "PodLogOptions"), "", *found)

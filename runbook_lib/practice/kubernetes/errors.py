@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.resources import Kind
 
 
@@ -31,7 +32,8 @@ class ApiError(Exception):
             self.status["details"] = details
 
 
-def _about(kind: Kind, name: str) -> dict[str, Any]:
+def about(kind: Kind, name: str) -> dict[str, Any]:
+    """The details of a Status: which object it speaks of."""
     details: dict[str, Any] = {"name": name}
     if kind.group:
         details["group"] = kind.group
@@ -43,7 +45,7 @@ def bad_request(message: str) -> ApiError:
 
 
 def not_found(kind: Kind, name: str) -> ApiError:
-    return ApiError(404, "NotFound", f'{kind.qualified} "{name}" not found', _about(kind, name))
+    return ApiError(404, "NotFound", f'{kind.qualified} "{name}" not found', about(kind, name))
 
 
 def no_such_path() -> ApiError:
@@ -57,13 +59,13 @@ def not_allowed(what: str = "") -> ApiError:
 
 def already_exists(kind: Kind, name: str) -> ApiError:
     message = f'{kind.qualified} "{name}" already exists'
-    return ApiError(409, "AlreadyExists", message, _about(kind, name))
+    return ApiError(409, "AlreadyExists", message, about(kind, name))
 
 
 def forbidden(
     kind: Kind, name: str, why: str, causes: list[dict[str, str]] | None = None
 ) -> ApiError:
-    details = _about(kind, name) | ({"causes": causes} if causes else {})
+    details = about(kind, name) | ({"causes": causes} if causes else {})
     message = f'{kind.qualified} "{name}" is forbidden: {why}'
     return ApiError(403, "Forbidden", message, details)
 
@@ -74,15 +76,15 @@ def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
         "try again"
     )
     message = f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}'
-    return ApiError(409, "Conflict", message, _about(kind, name))
+    return ApiError(409, "Conflict", message, about(kind, name))
 
 
-def invalid(kind: Kind, name: str, causes: list[tuple[str, str, str]]) -> ApiError:
-    """A 422; each cause is (reason such as FieldValueRequired, message, field)."""
+def invalid(kind: Kind, name: str, *causes: Cause) -> ApiError:
+    """A 422 for what is wrong with these fields."""
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
     texts = [f"{field}: {message}" for _, message, field in causes]
     text = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-    details = _about(kind, name)
+    details = about(kind, name)
     details["kind"] = kind.kind
     details["causes"] = [
         {"reason": reason, "message": message, "field": field} for reason, message, field in causes

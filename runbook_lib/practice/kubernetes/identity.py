@@ -1,38 +1,30 @@
-"""Who asks: bearer tokens, tokens of ServiceAccounts and of `aws eks get-token`.
+"""Who asks: bearer tokens of users and of ServiceAccounts, and those that a webhook takes.
 
 ServiceAccount tokens are JSON web tokens (RFC 7519) signed by the cluster (ES256), with the claims
-of the TokenRequest API. Those of EKS are presigned URLs of STS's GetCallerIdentity (source:
-aws-iam-authenticator, "API Authorization from Outside a Cluster").
+of the TokenRequest API.
 """
 
 from __future__ import annotations
 
-import base64
-import datetime
 import hashlib
-import json
 import secrets
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
 from runbook_lib.practice.kubernetes.store import Object, Store
 from runbook_lib.practice.kubernetes.veil import DIRECTORS
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from joserfc.jwk import ECKey
 
 ISSUER = AUDIENCE = "https://kubernetes.default.svc"
 MASTERS = "system:masters"
 _AUTHENTICATED = "system:authenticated"
 _ACCOUNT = "system:serviceaccount:"
 _HEADER = {"alg": "ES256", "typ": "JWT"}
-_AWS = "k8s-aws-v1."
-_AWS_SECONDS = 15 * 60  # how long a presigned URL is taken after its signing
-_HALF = 32  # bytes of each of the two numbers of a signature
 
 
 @dataclass(frozen=True)
@@ -73,9 +65,9 @@ class Identities:
         self._store = store
         self._users: dict[str, User] = {}
         self.handed_out: list[str] = []  # tokens, so that they can be kept out of reports
-        self._key: EllipticCurvePrivateKey | None = None
-        # The user of an AWS access key; None for keys that the cluster's account does not know.
-        self.aws_user: Callable[[str], User | None] = lambda _: None
+        self._key: ECKey | None = None
+        # Asked last, as a token authentication webhook is.
+        self.webhook: Callable[[str], User | None] = lambda _: None
         self.register("kubernetes-admin", [MASTERS], admin_token)
         self.register("practice-director", [MASTERS, DIRECTORS], director_token)
         self._lasting = dict(self._users)
@@ -96,15 +88,15 @@ class Identities:
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        if token.startswith(_AWS):
-            key = _signing_key(token.removeprefix(_AWS))
-            return self.aws_user(key) if key else None
-        return self._users.get(_digest(token)) or self._account(token)
+        return self._users.get(_digest(token)) or self._account(token) or self.webhook(token)
 
     # tokens of ServiceAccounts
 
     def issue(self, account: Object, audiences: list[str], lifetime: int) -> tuple[str, float]:
         """A token for a ServiceAccount, and the Unix time at which it expires."""
+        # Slow to import; only the practice platform has it.
+        from joserfc import jwt
+
         meta, now = account["metadata"], int(time.time())
         claims = {
             "aud": audiences or [AUDIENCE],
@@ -119,18 +111,17 @@ class Identities:
             },
             "sub": f"{_ACCOUNT}{meta['namespace']}:{meta['name']}",
         }
-        signed = f"{_json(_HEADER)}.{_json(claims)}"
-        token = f"{signed}.{_encode(self._sign(signed.encode()))}"
+        token = jwt.encode(_HEADER, claims, self._signing_key())
         self.handed_out.append(token)
         return token, now + lifetime
 
     def _account(self, token: str) -> User | None:
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
         try:
-            signed, _, signature = token.rpartition(".")
-            claims = json.loads(_decode(signed.partition(".")[2]))
-            if not self._verifies(signed.encode(), _decode(signature)):
-                return None
-        except ValueError:
+            claims = jwt.decode(token, self._signing_key(), algorithms=[_HEADER["alg"]]).claims
+        except JoseError:
             return None
         if AUDIENCE not in claims["aud"] or claims["exp"] < time.time():
             return None
@@ -142,64 +133,13 @@ class Identities:
         extra = {"authentication.kubernetes.io/credential-id": [f"JTI={claims['jti']}"]}
         return user(claims["sub"], uid=account["metadata"]["uid"], extra=extra)
 
-    def _private_key(self) -> EllipticCurvePrivateKey:
-        from cryptography.hazmat.primitives.asymmetric import ec
+    def _signing_key(self) -> ECKey:
+        from joserfc.jwk import ECKey
 
-        self._key = self._key or ec.generate_private_key(ec.SECP256R1())
+        self._key = self._key or ECKey.generate_key("P-256")
         return self._key
-
-    def _sign(self, message: bytes) -> bytes:
-        from cryptography.hazmat.primitives.asymmetric import ec, utils
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        signature = self._private_key().sign(message, ec.ECDSA(SHA256()))
-        return b"".join(n.to_bytes(_HALF, "big") for n in utils.decode_dss_signature(signature))
-
-    def _verifies(self, message: bytes, signature: bytes) -> bool:
-        from cryptography.exceptions import InvalidSignature
-        from cryptography.hazmat.primitives.asymmetric import ec, utils
-        from cryptography.hazmat.primitives.hashes import SHA256
-
-        halves = (int.from_bytes(part, "big") for part in (signature[:_HALF], signature[_HALF:]))
-        try:
-            encoded = utils.encode_dss_signature(*halves)
-            self._private_key().public_key().verify(encoded, message, ec.ECDSA(SHA256()))
-        except InvalidSignature:
-            return False
-        return True
-
-
-def _signing_key(encoded: str) -> str | None:
-    """The access key that presigned a GetCallerIdentity; None for another URL, or one too old.
-
-    As everywhere in the practice account the key is looked up, the signature is not verified.
-    """
-    try:
-        query = parse_qs(urlsplit(_decode(encoded).decode()).query)
-        signed = datetime.datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%S%z")
-        named = query["X-Amz-SignedHeaders"][0].split(";")
-        key = query["X-Amz-Credential"][0].partition("/")[0]
-    except (KeyError, ValueError):
-        return None
-    # The header says for which cluster it was signed.
-    asks = query.get("Action") == ["GetCallerIdentity"] and "x-k8s-aws-id" in named
-    fresh = abs(time.time() - signed.timestamp()) < _AWS_SECONDS
-    return key if asks and fresh else None
 
 
 def _digest(token: str) -> str:
     """What is looked up: comparing digests tells nothing about the token."""
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _json(value: Object) -> str:
-    return _encode(json.dumps(value, separators=(",", ":")))
-
-
-def _encode(value: str | bytes) -> str:
-    raw = value.encode() if isinstance(value, str) else value
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

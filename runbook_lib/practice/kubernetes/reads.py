@@ -11,8 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import tables
+from runbook_lib.practice.kubernetes import causes, tables
 from runbook_lib.practice.kubernetes.calls import Call
+from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import Test, field_selector, label_selector
@@ -20,6 +21,7 @@ from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, en
 
 _WATCH_SECONDS = 1800.0
 _BOOKMARK_SECONDS = 60.0
+_MATCH = "resourceVersionMatch"
 
 
 def answer(body: bytes) -> web.Response:
@@ -87,17 +89,18 @@ def require_known(call: Call, store: Store) -> int | None:
     """The revision to list at, None for the present; 4xx or 504 where there is no such one."""
     exactly, text = call.query.get("resourceVersionMatch"), call.query.get("resourceVersion", "")
     if exactly is not None and exactly not in ("Exact", "NotOlderThan"):
-        why = f'Unsupported value: "{exactly}": supported values: "Exact", "NotOlderThan", ""'
-        raise _list_options(call, "FieldValueNotSupported", why, "resourceVersionMatch")
+        raise _list_options(
+            call, causes.unsupported(_MATCH, exactly, ("Exact", "NotOlderThan", ""))
+        )
     if exactly and not text:
-        why = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-        raise _list_options(call, "FieldValueForbidden", why, "resourceVersionMatch")
+        why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise _list_options(call, causes.forbidden(_MATCH, why))
     if exactly == "Exact" and text == "0":
-        why = 'Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
-        raise _list_options(call, "FieldValueForbidden", why, "resourceVersionMatch")
+        why = 'resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+        raise _list_options(call, causes.forbidden(_MATCH, why))
     if text and not text.isdecimal():
-        why = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-        raise _list_options(call, "FieldValueInvalid", why, "resourceVersion")
+        why = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise _list_options(call, causes.wrong("resourceVersion", text, why))
     if text and int(text) > store.revision:
         message = f"Too large resource version: {text}, current: {store.revision}"
         cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
@@ -106,8 +109,8 @@ def require_known(call: Call, store: Store) -> int | None:
     return int(text) if exactly == "Exact" else None
 
 
-def _list_options(call: Call, reason: str, why: str, field: str) -> ApiError:
-    return invalid(call.kind.named("meta.k8s.io", "ListOptions"), "", [(reason, why, field)])
+def _list_options(call: Call, cause: Cause) -> ApiError:
+    return invalid(call.kind.named("meta.k8s.io", "ListOptions"), "", cause)
 
 
 def listing(call: Call, store: Store) -> web.Response:
@@ -173,8 +176,8 @@ async def watch(call: Call, store: Store, request: web.Request) -> web.StreamRes
     if "sendInitialEvents" in call.query and (
         call.query.get("resourceVersionMatch") != "NotOlderThan"
     ):
-        why = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise _list_options(call, "FieldValueForbidden", why, "resourceVersionMatch")
+        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise _list_options(call, causes.forbidden(_MATCH, why))
     selects = selection(call)
     timeout = call.number("timeoutSeconds")
     end = time.monotonic() + (timeout or _WATCH_SECONDS)

@@ -172,29 +172,12 @@ class Catalogue:
         }
 
 
-_SUBRESOURCE_VERBS = {
-    "log": ["get"],
-    "proxy": ["get"],
-    "eviction": ["create"],
-    "exec": ["create", "get"],
-    "token": ["create"],
-}
-
-
 def _subresource(kind: Kind, name: str) -> dict[str, Any]:
-    document: dict[str, Any] = {
+    return {
         "name": f"{kind.plural}/{name}",
         "singularName": "",
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": _SUBRESOURCE_VERBS.get(name, ["get", "patch", "update"]),
+        "verbs": ["get", "patch", "update"],
+        **data.fields()["subresources"].get(name, {}),
     }
-    if name == "scale":
-        document |= {"kind": "Scale", "group": "autoscaling", "version": "v1"}
-    if name == "eviction":
-        document |= {"kind": "Eviction", "group": "policy", "version": "v1"}
-    if name == "exec":
-        document |= {"kind": "PodExecOptions"}
-    if name == "token":
-        document |= {"kind": "TokenRequest", "group": "authentication.k8s.io", "version": "v1"}
-    return document

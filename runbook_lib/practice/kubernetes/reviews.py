@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runbook_lib.practice.kubernetes import causes
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid, not_allowed
 from runbook_lib.practice.kubernetes.identity import MASTERS, Identities, User, user
@@ -34,8 +35,8 @@ def review(call: Call, authorizer: Authorizer) -> Object:
             body["status"] = _decision(call, authorizer, call.user, spec)
         case _:  # SubjectAccessReview, LocalSubjectAccessReview
             if not spec.get("user") and not spec.get("groups"):
-                text = 'Invalid value: "": at least one of user or group must be specified'
-                raise invalid(call.kind, "", [("FieldValueInvalid", text, "spec.user")])
+                text = "at least one of user or group must be specified"
+                raise invalid(call.kind, "", causes.wrong("spec.user", "", text))
             about = User(spec.get("user") or "", tuple(spec.get("groups") or ()))
             body["status"] = _decision(call, authorizer, about, spec)
     return body
@@ -44,9 +45,8 @@ def review(call: Call, authorizer: Authorizer) -> Object:
 def _decision(call: Call, authorizer: Authorizer, about: User, spec: Object) -> Object:
     wanted, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if bool(wanted) == bool(path):
-        text = "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be "
-        cause = ("FieldValueInvalid", text + "specified", "spec.resourceAttributes")
-        raise invalid(call.kind, "", [cause])
+        text = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        raise invalid(call.kind, "", causes.wrong("spec.resourceAttributes", wanted, text))
     if wanted and (wanted.get("fieldSelector") or wanted.get("labelSelector")):
         raise bad_request("the practice API does not decide by selectors (resourceAttributes)")
     if wanted:
@@ -90,12 +90,9 @@ def token(call: Call, store: Store, identities: Identities) -> Object:
     spec = dig(body, "spec", {})
     lifetime = spec.get("expirationSeconds") or _HOUR
     if not _LEAST_SECONDS <= lifetime <= _LONGEST_SECONDS:
-        text = f"Invalid value: {lifetime}: may not specify a duration less than 10 minutes"
-        raise invalid(
-            call.kind.named("authentication.k8s.io", "TokenRequest"),
-            "",
-            [("FieldValueInvalid", text, "spec.expirationSeconds")],
-        )
+        text = "may not specify a duration less than 10 minutes"
+        kind = call.kind.named("authentication.k8s.io", "TokenRequest")
+        raise invalid(kind, "", causes.wrong("spec.expirationSeconds", lifetime, text))
     if spec.get("boundObjectRef"):
         raise bad_request("the practice API does not bind tokens to objects (boundObjectRef)")
     made, expires = identities.issue(account, spec.get("audiences") or [], lifetime)

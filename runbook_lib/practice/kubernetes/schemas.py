@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from runbook_lib.practice.kubernetes import causes
+from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.shapes import unknown_fields
@@ -33,24 +35,22 @@ def require_structural(kind: Kind, crd: Object) -> None:
     """422 for a definition that cannot be served as it is meant."""
     name = crd["metadata"]["name"]
     if ((crd["spec"].get("conversion") or {}).get("strategy") or "None") != "None":
-        text = "Forbidden: the practice API calls no webhooks"
-        raise invalid(kind, name, [("FieldValueForbidden", text, "spec.conversion.strategy")])
+        text = "the practice API calls no webhooks"
+        raise invalid(kind, name, causes.forbidden("spec.conversion.strategy", text))
     for number, version in enumerate(crd["spec"].get("versions") or []):
         where = f"spec.versions[{number}]"
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
-            text = "Required value: schemas are required"
-            causes = [("FieldValueRequired", text, f"{where}.schema.openAPIV3Schema")]
-            raise invalid(kind, name, causes)
+            field = f"{where}.schema.openAPIV3Schema"
+            raise invalid(kind, name, causes.required(field, "schemas are required"))
         scale = (version.get("subresources") or {}).get("scale")
         if scale and scale.get("specReplicasPath") != ".spec.replicas":
-            text = "Unsupported value: the practice API scales by .spec.replicas only"
+            text = "the practice API scales by .spec.replicas only"
             field = f"{where}.subresources.scale.specReplicasPath"
-            causes = [("FieldValueNotSupported", text, field)]
-            raise invalid(kind, name, causes)
+            raise invalid(kind, name, causes.forbidden(field, text))
         if '"x-kubernetes-validations"' in json.dumps(schema):
-            text = "Forbidden: the practice API does not evaluate x-kubernetes-validations"
-            raise invalid(kind, name, [("FieldValueForbidden", text, where)])
+            text = "the practice API does not evaluate x-kubernetes-validations"
+            raise invalid(kind, name, causes.forbidden(where, text))
 
 
 def settle(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
@@ -68,8 +68,8 @@ def settle(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
     if pruned and strict:
         raise unknown_fields(kind, pruned)
     _default(obj, schema)
-    if causes := _causes(obj, schema):
-        raise invalid(kind, obj["metadata"].get("name", ""), causes)
+    if found := _causes(obj, schema):
+        raise invalid(kind, obj["metadata"].get("name", ""), *found)
     return pruned
 
 
@@ -128,36 +128,34 @@ def _plain(schema: Any) -> Any:
     return found
 
 
-def _causes(obj: Object, schema: Schema) -> list[tuple[str, str, str]]:
+def _causes(obj: Object, schema: Schema) -> list[Cause]:
     # Slow to import, so only once a client writes an object of a custom kind.
     from jsonschema import Draft4Validator  # type: ignore[import-untyped]
 
     errors = sorted(Draft4Validator(_plain(schema)).iter_errors(obj), key=lambda e: str(e.path))
-    return [cause for error in errors for cause in _cause(error)]
+    return list(map(_cause, errors))
 
 
-def _cause(error: Any) -> list[tuple[str, str, str]]:
+def _cause(error: Any) -> Cause:
     steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path]
-    field, shown = "".join(steps).lstrip("."), json.dumps(error.instance)
+    field = "".join(steps).lstrip(".")
     match error.validator:
         case "required":
             name = next(n for n in error.validator_value if f"'{n}'" in error.message)
-            return [("FieldValueRequired", "Required value", f"{field}.{name}".lstrip("."))]
+            return causes.required(f"{field}.{name}".lstrip("."))
         case "type":
             wanted = error.validator_value
             wanted = wanted[0] if isinstance(wanted, list) else wanted
             name = _type_name(error.instance)
             text = f'Invalid value: "{name}": {field} in body must be of type {wanted}: "{name}"'
-            return [("FieldValueTypeInvalid", text, field)]
+            return "FieldValueTypeInvalid", text, field
         case "enum":
-            allowed = ", ".join(json.dumps(value) for value in error.validator_value)
-            text = f"Unsupported value: {shown}: supported values: {allowed}"
-            return [("FieldValueNotSupported", text, field)]
+            return causes.unsupported(field, error.instance, error.validator_value)
     rule, limit = _LIMITS.get(error.validator), error.validator_value
     limit = f"'{limit}'" if error.validator == "pattern" else limit
     unit = {"Length": " chars long", "Items": " items"}.get(str(error.validator)[3:], "")
     said = f"{field} in body {rule} {limit}{unit}" if rule else error.message
-    return [("FieldValueInvalid", f"Invalid value: {shown}: {said}", field)]
+    return causes.wrong(field, error.instance, said)
 
 
 def _type_name(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,26 +40,25 @@ _VERSION = {
     "platform": "linux/amd64",
 }
 _HEALTH = ("healthz", "readyz", "livez")
-_REASONS = {
-    401: ("Unauthorized", "Unauthorized"),
-    403: ("Forbidden", "forbidden: the practice platform refuses this request"),
-    429: ("TooManyRequests", "the server has received too many requests, please try again later"),
-    500: ("InternalError", "Internal error occurred: the practice platform fails this request"),
-    503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
-    504: ("Timeout", "the server was unable to return a response in the time allotted"),
-}
 
 
 class Server:
-    """Answers requests from the store and from what works behind it."""
+    """Answers requests from the store and from what works behind it; `before` may refuse them."""
 
-    def __init__(self, store: Store, behind: Behind, identities: Identities, audit: Audit) -> None:
+    def __init__(
+        self,
+        store: Store,
+        behind: Behind,
+        identities: Identities,
+        audit: Audit,
+        before: Callable[[web.Request], Awaitable[None]],
+    ) -> None:
         self._store = store
         self._behind = behind
         self._identities = identities
         self._authorizer = Authorizer(store)
         self._audit = audit
-        self.fault: dict[str, Any] | None = None
+        self._before = before
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer, and write down that it was answered."""
@@ -74,7 +74,7 @@ class Server:
     async def _judged(self, request: web.Request, record: Object) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
-            await self._fail_on_purpose(request)
+            await self._before(request)
             return await self._answer(request, record)
         except ApiError as refusal:
             error = refusal
@@ -86,17 +86,6 @@ class Server:
         names = ("status", "message", "reason")
         record["responseStatus"] = {name: error.status[name] for name in names}
         return web.json_response(error.status, status=error.code, headers=headers)
-
-    async def _fail_on_purpose(self, request: web.Request) -> None:
-        fault = self.fault
-        if fault is None or not request.path.startswith(fault.get("match", "/")):
-            return
-        if request.method not in fault.get("methods", [request.method]):
-            return
-        await asyncio.sleep(fault.get("delay", 0))
-        if code := fault.get("status"):
-            reason, message = _REASONS.get(code, ("", f"the practice platform answers {code}"))
-            raise ApiError(code, reason, message, {"retryAfterSeconds": 1} if code == 429 else None)
 
     def _authenticate(self, request: web.Request, record: Object) -> User:
         asker = self._identities.authenticate(request.headers.get("Authorization", ""))

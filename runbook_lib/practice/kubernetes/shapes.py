@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from runbook_lib.practice.kubernetes import causes
+from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object
@@ -32,7 +33,8 @@ _METADATA = frozenset(
 
 def check_metadata(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
     """Drop unknown fields of metadata, or with `strict` refuse them; 4xx for wrong ones."""
-    meta, causes = obj["metadata"], []
+    meta = obj["metadata"]
+    found: list[Cause] = []
     unknown = [f"metadata.{name}" for name in meta if name not in _METADATA]
     if unknown and strict:
         raise unknown_fields(kind, unknown)
@@ -43,14 +45,12 @@ def check_metadata(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
             if not isinstance(value, str):
                 raise _unreadable(kind, value, f"ObjectMeta.metadata.{field} of type string")
             if not _KEY.match(key) or len(key.rpartition("/")[2]) > 63:
-                text = f"Invalid value: {json.dumps(key)}: {_KEY_RULE}"
-                causes.append(("FieldValueInvalid", text, f"metadata.{field}"))
+                found.append(causes.wrong(f"metadata.{field}", key, _KEY_RULE))
             elif field == "labels" and (not _VALUE.match(value) or len(value) > 63):
                 rule = "must be no more than 63 bytes" if len(value) > 63 else _VALUE_RULE
-                text = f"Invalid value: {json.dumps(value)}: {rule}"
-                causes.append(("FieldValueInvalid", text, f"metadata.{field}"))
-    if causes:
-        raise invalid(kind, meta.get("name", ""), causes)
+                found.append(causes.wrong(f"metadata.{field}", value, rule))
+    if found:
+        raise invalid(kind, meta.get("name", ""), *found)
     return unknown
 
 
@@ -132,18 +132,15 @@ def _is_mistyped(error: Any) -> bool:
 
 
 def _refusal(kind: Kind, obj: Object, errors: list[Any]) -> ApiError:
-    def shown(error: Any) -> str:
-        return json.dumps(error["input"], default=str)
-
     for error in filter(_is_mistyped, errors):
         raise _unreadable(kind, error["input"], f"{kind.kind}.{_path(error)}")
     unknown = [_path(e) for e in errors if e["type"] == "extra_forbidden"]
     if unknown:
         return unknown_fields(kind, unknown)
-    causes = [
-        ("FieldValueRequired", "Required value", _path(e))
+    found = [
+        causes.required(_path(e))
         if e["type"] == "missing" or e["input"] is None
-        else ("FieldValueInvalid", f"Invalid value: {shown(e)}: {e['msg']}", _path(e))
+        else causes.wrong(_path(e), e["input"], e["msg"])
         for e in errors
     ]
-    return invalid(kind, obj["metadata"].get("name", ""), causes)
+    return invalid(kind, obj["metadata"].get("name", ""), *found)

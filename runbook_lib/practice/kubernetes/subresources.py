@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import containers, reviews, writes
+from runbook_lib.practice.kubernetes import causes, containers, reviews, writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import (
@@ -82,8 +82,8 @@ def _scale(call: Call, store: Store) -> Object:
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise bad_request("json: cannot unmarshal into Go struct field ScaleSpec.spec.replicas")
     if replicas < 0:
-        text = f"Invalid value: {replicas}: must be greater than or equal to 0"
-        raise invalid(scale, call.name, [("FieldValueInvalid", text, "spec.replicas")])
+        cause = causes.wrong("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise invalid(scale, call.name, cause)
     new = copy_of(obj)
     new["metadata"]["resourceVersion"] = dig(
         wanted, "metadata.resourceVersion", obj["metadata"]["resourceVersion"]

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator
 from typing import Any
 
+from runbook_lib.practice.kubernetes import causes
+from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid
 from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object
-
-Cause = tuple[str, str, str]
 
 _QUANTITY_RULE = (
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -28,9 +27,9 @@ _WITH_TEMPLATE = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 
 def check(kind: Kind, obj: Object, old: Object | None) -> None:
     """Refuse an object, or what an update makes of it (`old`), with 400 or 422."""
-    causes = [*_metadata_causes(obj, old), *_causes(kind, obj)]
-    if causes:
-        raise invalid(kind, obj["metadata"]["name"], causes)
+    found = [*_metadata_causes(obj, old), *_causes(kind, obj)]
+    if found:
+        raise invalid(kind, obj["metadata"]["name"], *found)
 
 
 def _metadata_causes(obj: Object, old: Object | None) -> Iterator[Cause]:
@@ -43,7 +42,7 @@ def _metadata_causes(obj: Object, old: Object | None) -> Iterator[Cause]:
                 "no new finalizers can be added if the object is being deleted, found new "
                 f"finalizers []string{{{', '.join(new)}}}"
             )
-            yield ("FieldValueForbidden", f"Forbidden: {text}", "metadata.finalizers")
+            yield causes.forbidden("metadata.finalizers", text)
 
 
 def _causes(kind: Kind, obj: Object) -> Iterator[Cause]:
@@ -60,20 +59,16 @@ def _causes(kind: Kind, obj: Object) -> Iterator[Cause]:
         namespace = dig(obj, "involvedObject.namespace", "")
         if namespace != obj["metadata"]["namespace"]:
             text = "does not match event.namespace"
-            yield _wrong("involvedObject.namespace", namespace, text)
+            yield causes.wrong("involvedObject.namespace", namespace, text)
     elif kind.kind == "CustomResourceDefinition":
         if obj["metadata"]["name"] != f"{obj['spec']['names']['plural']}.{obj['spec']['group']}":
             text = 'must be spec.names.plural+"."+spec.group'
-            yield _wrong("metadata.name", obj["metadata"]["name"], text)
+            yield causes.wrong("metadata.name", obj["metadata"]["name"], text)
     elif kind.kind == "PodDisruptionBudget" and {"minAvailable", "maxUnavailable"} <= set(
         obj["spec"]
     ):
         text = "minAvailable and maxUnavailable cannot be both set"
-        yield _wrong("spec", obj["spec"], text)
-
-
-def _wrong(field: str, value: Any, text: str) -> Cause:
-    return ("FieldValueInvalid", f"Invalid value: {json.dumps(value)}: {text}", field)
+        yield causes.wrong("spec", obj["spec"], text)
 
 
 # pods and what makes them
@@ -81,7 +76,7 @@ def _wrong(field: str, value: Any, text: str) -> Cause:
 
 def _pod_causes(spec: Object, at: str) -> Iterator[Cause]:
     if not spec.get("containers"):
-        yield ("FieldValueRequired", "Required value", f"{at}.containers")
+        yield causes.required(f"{at}.containers")
     for field in ("initContainers", "containers"):
         for number, container in enumerate(spec.get(field) or []):
             yield from _resource_causes(container, f"{at}.{field}[{number}].resources")
@@ -94,12 +89,14 @@ def _resource_causes(container: Object, at: str) -> Iterator[Cause]:
         for name, text in (resources.get(what) or {}).items():
             numbers[name] = _amount(text)
             if numbers[name] < 0:
-                yield _wrong(f"{at}.{what}[{name}]", text, "must be greater than or equal to 0")
+                yield causes.wrong(
+                    f"{at}.{what}[{name}]", text, "must be greater than or equal to 0"
+                )
     for name, wanted in amounts["requests"].items():
         if wanted > amounts["limits"].get(name, wanted):
             limit = resources["limits"][name]
             text = f"must be less than or equal to {name} limit of {limit}"
-            yield _wrong(f"{at}.requests", resources["requests"][name], text)
+            yield causes.wrong(f"{at}.requests", resources["requests"][name], text)
 
 
 def _amount(text: Any) -> float:
@@ -115,7 +112,7 @@ def _selector_causes(obj: Object) -> Iterator[Cause]:
     labels = dig(obj, "spec.template.metadata.labels", {})
     if selector and not matches(selector, labels):
         text = "`selector` does not match template `labels`"
-        yield _wrong("spec.template.metadata.labels", labels, text)
+        yield causes.wrong("spec.template.metadata.labels", labels, text)
 
 
 # secrets

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from runbook_lib.practice.kubernetes import apply, reads, schemas, validation, veil
+from runbook_lib.practice.kubernetes import apply, causes, reads, schemas, validation, veil
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
     drop_nulls,
@@ -14,6 +14,7 @@ from runbook_lib.practice.kubernetes.admission import (
 )
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import (
+    about,
     already_exists,
     bad_request,
     conflict,
@@ -67,10 +68,7 @@ def answer(call: Call, store: Store, collector: Collector) -> Answer:
 def _checked(call: Call, obj: Object, old: Object | None = None) -> None:
     """Default and validate in place; unknown fields are refused or warned of, as is asked."""
     kind, wanted = call.kind, call.query.get("fieldValidation", "Warn")
-    if wanted not in ("Strict", "Warn", "Ignore"):
-        text = f'Unsupported value: "{wanted}": supported values: "Ignore", "Strict", "Warn"'
-        about = kind.named("meta.k8s.io", call.options)
-        raise invalid(about, "", [("FieldValueNotSupported", text, "fieldValidation")])
+    call.require_option("fieldValidation", wanted, ("Ignore", "Strict", "Warn"))
     strict = wanted == "Strict"
     dropped = check_metadata(kind, obj, strict=strict)
     if kind.custom:
@@ -83,9 +81,8 @@ def _checked(call: Call, obj: Object, old: Object | None = None) -> None:
     if kind.kind == "CustomResourceDefinition":
         schemas.require_structural(kind, obj)
     if kind.kind == "ClusterRole" and "aggregationRule" in obj:
-        text = "Forbidden: the practice API does not aggregate roles"
-        cause = ("FieldValueForbidden", text, "aggregationRule")
-        raise invalid(kind, obj["metadata"]["name"], [cause])
+        cause = causes.forbidden("aggregationRule", "the practice API does not aggregate roles")
+        raise invalid(kind, obj["metadata"]["name"], cause)
     if wanted == "Warn":
         call.warnings.extend(f'unknown field "{field}"' for field in dropped)
 
@@ -144,10 +141,8 @@ def replace(call: Call, store: Store, body: Any, subresource: str = "") -> Objec
     old = store.get(call.kind, call.namespace, call.name)
     version = dig(body, "metadata.resourceVersion")
     if call.kind.custom and not version:
-        text = "Invalid value: 0: must be specified for an update"
-        raise invalid(
-            call.kind, call.name, [("FieldValueInvalid", text, "metadata.resourceVersion")]
-        )
+        cause = causes.wrong("metadata.resourceVersion", 0, "must be specified for an update")
+        raise invalid(call.kind, call.name, cause)
     new = updated(call.kind, old, body, subresource)
     if not call.user.directs:
         veil.keep(old, new)
@@ -199,12 +194,7 @@ def _apply(call: Call, store: Store, subresource: str) -> Answer:
         )
     manager = call.query.get("fieldManager")
     if not manager:
-        cause = (
-            "FieldValueRequired",
-            "Required value: is required for apply patch",
-            "fieldManager",
-        )
-        raise invalid(call.kind, "", [cause])
+        raise invalid(call.kind, "", causes.required("fieldManager", "is required for apply patch"))
     body = named(call.kind, call.namespace, call.parse())
     if body["metadata"]["name"] != call.name:
         raise bad_request("the name of the object does not match the name on the URL")
@@ -229,12 +219,8 @@ def delete(call: Call, collector: Collector, obj: Object) -> Answer:
     policy = options.get("propagationPolicy") or call.query.get("propagationPolicy")
     if options.get("orphanDependents"):
         policy = "Orphan"
-    if policy not in (None, "", "Background", "Foreground", "Orphan"):
-        text = (
-            f'Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
-        )
-        about = kind.named("meta.k8s.io", "DeleteOptions")
-        raise invalid(about, "", [("FieldValueNotSupported", text, "propagationPolicy")])
+    if policy:
+        call.require_option("propagationPolicy", policy, ("Background", "Foreground", "Orphan"))
     if not call.dry_run(options):
         grace = options.get("gracePeriodSeconds", call.number("gracePeriodSeconds"))
         collector.delete(kind, obj, policy=policy or "Background", grace=grace)
@@ -242,7 +228,4 @@ def delete(call: Call, collector: Collector, obj: Object) -> Answer:
     if left is not None or kind.kind in ("Pod", "Namespace"):
         gone = {**meta, "deletionTimestamp": stamp(), "deletionGracePeriodSeconds": 0}
         return left or {**obj, "metadata": gone}, 200
-    details = {"name": meta["name"], "kind": kind.plural, "uid": meta["uid"]}
-    if kind.group:
-        details["group"] = kind.group
-    return {**SUCCESS, "details": details}, 200
+    return {**SUCCESS, "details": {**about(kind, meta["name"]), "uid": meta["uid"]}}, 200
