@@ -94,7 +94,8 @@ class Systems:
         self._pods_changed = asyncio.Event()
         api.store.listeners.append(self._notice)
         api.take_aws_keys(self._groups_of)
-        self.alignment = Alignment(self.aws, api, self.postgres)
+        services = {one.app: one for one in (self.mlflow, self.platform_api)}
+        self.alignment = Alignment(self.aws, api, self.postgres, services)
 
     async def start(self) -> None:
         """Start and fill all of them, side by side where nobody waits for another."""
@@ -121,7 +122,7 @@ class Systems:
         async with asyncio.TaskGroup() as side_by_side:
             for application in self.applications:
                 side_by_side.create_task(application.start())
-        await self.alignment.complete()
+        await self.alignment.complete(self._seeded)
         await self.prometheus.start()
 
     def _make_account(self) -> Seeded:

@@ -103,6 +103,7 @@ def test_more_connections_come_with_a_reboot(breakable: Platform) -> None:
     assert gets_in(breakable)
 
 
+@pytest.mark.slow
 def test_a_formula_leaves_the_limit_as_it_is(breakable: Platform) -> None:
     change(
         breakable, "pending-reboot", max_connections="LEAST({DBInstanceClassMemory/9531392},5000)"
@@ -112,6 +113,7 @@ def test_a_formula_leaves_the_limit_as_it_is(breakable: Platform) -> None:
     assert setting(breakable, "max_connections") == "40"
 
 
+@pytest.mark.slow
 def test_parameters_with_which_it_does_not_start(breakable: Platform) -> None:
     change(breakable, "pending-reboot", max_connections="8000000")
     reboot(breakable)
@@ -123,6 +125,7 @@ def test_parameters_with_which_it_does_not_start(breakable: Platform) -> None:
     assert setting(breakable, "max_connections") == "50"
 
 
+@pytest.mark.slow
 def test_settings_that_the_server_refuses_are_taken_back(tmp_path: Path) -> None:
     server = Postgres(tmp_path)
     try:
@@ -166,6 +169,7 @@ def pooled(platform: Platform) -> int:
     return int(row[0])
 
 
+@pytest.mark.slow
 def test_a_heal_starts_what_was_stopped(breakable: Platform) -> None:
     aws_client(breakable, "rds").stop_db_instance(**INSTANCE)
     until_status(breakable, "stopped")
@@ -181,6 +185,7 @@ def test_a_heal_comes_after_a_reboot_that_runs(breakable: Platform) -> None:
     assert (status(breakable), setting(breakable, "max_connections")) == ("available", "40")
 
 
+@pytest.mark.slow
 def test_a_server_that_died_runs_again_after_a_reboot(breakable: Platform) -> None:
     breakable.do("postgres", "kill")
     assert not answers(breakable)
@@ -224,6 +229,7 @@ def idle(platform: Platform) -> int:
     return int(row[0])
 
 
+@pytest.mark.slow
 def test_a_timeout_of_all_does_not_shut_the_platform_out(breakable: Platform) -> None:
     change(breakable, "immediate", statement_timeout="1")
     until(lambda: setting(breakable, "statement_timeout") == "1ms", SECONDS, "it to hold")
@@ -231,6 +237,7 @@ def test_a_timeout_of_all_does_not_shut_the_platform_out(breakable: Platform) ->
     scenario.heal(breakable)
 
 
+@pytest.mark.slow
 def test_a_dynamic_parameter_may_wait_for_a_reboot(breakable: Platform) -> None:
     change(breakable, "pending-reboot", statement_timeout="60000", shared_buffers="1000000")
     assert (waits(breakable), setting(breakable, "statement_timeout")) == ("pending-reboot", "0")

@@ -1,4 +1,4 @@
-"""Load balancer: why targets are unhealthy.
+"""Load balancer: which targets are unhealthy, and why.
 
 Source: Elastic Load Balancing API reference (2015-12-01), TargetHealth.
 """
@@ -6,6 +6,8 @@ Source: Elastic Load Balancing API reference (2015-12-01), TargetHealth.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from runbook_lib.practice.aws.additions import Addition, Ask, Verb, backend
 from runbook_lib.practice.aws.cloudwatch import Metrics
@@ -34,22 +36,74 @@ REASONS = {
 }
 
 
+Health = tuple[str, str]  # reason and description of a target that is out
+
+
+@dataclass(frozen=True)
+class TargetGroup:
+    """What is checked of a target group, and how."""
+
+    targets: Mapping[str, int]  # port, by the instance's id
+    path: str
+    seconds: float
+    codes: str  # "200", "200,202" or "200-299"
+
+    def takes(self, status: int) -> bool:
+        bounds = [one.partition("-") for one in self.codes.split(",")]
+        return any(int(low) <= status <= int(high or low) for low, _, high in bounds)
+
+
 class LoadBalancing(Addition):
-    """`target_health` says why which target is out."""
+    """A target is as the last health check has found it, or as `target_health` says."""
 
     def __init__(self, ask: Ask, metrics: Metrics) -> None:
         self.metrics = metrics
+        # What the checks have found out, by target group's ARN, then target.
+        self._found: dict[str, Mapping[str, Health]] = {}
         super().__init__(ask)
 
     def reset(self) -> None:
         # By target group's ARN, then target: reason and description.
-        self._health: dict[str, dict[str, tuple[str, str]]] = {}
+        self._health: dict[str, dict[str, Health]] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
         return {"elbv2.DescribeTargetHealth": self._describe_target_health}
 
     def verbs(self) -> Mapping[str, Verb]:
         return {"target_health": self.target_health}
+
+    def group(self, arn: str) -> TargetGroup | None:
+        """None where it is no more."""
+        if arn not in backend("elbv2").target_groups:
+            return None
+        group = _group(arn)
+        return TargetGroup(
+            {id_: int(one["Port"]) for id_, one in group.targets.items()},
+            group.health_check_path or "/",
+            float(group.health_check_timeout_seconds),
+            group.matcher["HttpCode"],
+        )
+
+    def checked(self, arn: str, out: Mapping[str, Health]) -> None:
+        """What a health check has found: why which targets are out; the others are healthy."""
+        self._found[arn] = out
+
+    def count_hosts(self, arn: str) -> None:
+        """Let the group's host counts in CloudWatch be what the checks find."""
+        for name, wanted in (("HealthyHostCount", True), ("UnHealthyHostCount", False)):
+
+            def count(wanted: bool = wanted) -> float | None:
+                return self._hosts(arn, healthy=wanted)
+
+            self.metrics.measure("AWS/ApplicationELB", name, _dimensions(arn), count)
+
+    def _hosts(self, arn: str, *, healthy: bool) -> float | None:
+        if arn not in backend("elbv2").target_groups:
+            return None
+        group, out = _group(arn), self._found.get(arn, {})
+        # Of a machine that is stopped the target is neither.
+        used = [one for one in group.targets.values() if _is_used(group, one)]
+        return float(sum((one["Id"] not in out) == healthy for one in used))
 
     def target_health(
         self,
@@ -80,14 +134,12 @@ class LoadBalancing(Addition):
         self._publish(group.arn, len(group.targets), len(health), since)
 
     def _publish(self, arn: str, targets: int, out: int, since: float) -> None:
-        balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
-        dimensions = {"TargetGroup": arn.rsplit(":", 1)[1], "LoadBalancer": balancer}
         for name, level in (("HealthyHostCount", targets - out), ("UnHealthyHostCount", out)):
             calm = not out
             self.metrics.metric(
                 "AWS/ApplicationELB",
                 name,
-                dimensions,
+                _dimensions(arn),
                 level=None if calm else float(level),
                 since=since,
                 unit="Count",
@@ -95,13 +147,30 @@ class LoadBalancing(Addition):
 
     def _describe_target_health(self, call: Call) -> Document:
         answer = call.forward()
-        health = self._health.get(call.parameters["TargetGroupArn"], {})
+        arn = call.parameters["TargetGroupArn"]
+        said, found = self._health.get(arn, {}), self._found.get(arn, {})
         for one in answer["TargetHealthDescriptions"]:
-            if one["Target"]["Id"] in health:
-                reason, description = health[one["Target"]["Id"]]
+            out = said.get(one["Target"]["Id"])
+            if out is None and one["TargetHealth"]["State"] == "healthy":
+                out = found.get(one["Target"]["Id"])
+            if out is not None:
+                reason, description = out
                 one["TargetHealth"] = {
                     "State": REASONS[reason][0],
                     "Reason": reason,
                     "Description": description,
                 }
         return answer
+
+
+def _group(arn: str) -> Any:
+    return backend("elbv2").target_groups[arn]
+
+
+def _is_used(group: Any, target: Document) -> bool:
+    return bool(group.health_for(target, group.ec2_backend).status == "healthy")
+
+
+def _dimensions(arn: str) -> dict[str, str]:
+    balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
+    return {"TargetGroup": arn.rsplit(":", 1)[1], "LoadBalancer": balancer}

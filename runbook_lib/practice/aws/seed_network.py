@@ -176,6 +176,11 @@ def load_balancer(
                 "HealthCheckPath": "/health",
                 "HealthCheckPort": "traffic-port",
                 "HealthCheckProtocol": "HTTP",
+                # The controller's own, where annotations say nothing.
+                "HealthCheckIntervalSeconds": 15,
+                "HealthCheckTimeoutSeconds": 5,
+                "HealthyThresholdCount": 2,
+                "UnhealthyThresholdCount": 2,
             },
         )["TargetGroups"][0]["TargetGroupArn"]
         ask(

@@ -63,6 +63,7 @@ class Aws(System):
         self.eks = Eks(self.ask)
         self.metrics = Metrics(self.ask)
         self.rds = Rds(self.ask)
+        self.balancing = LoadBalancing(self.ask, self.metrics)
         self._identity = Identity(self.ask, self.access_key_id)
         self._additions: list[Addition] = [
             self.eks,
@@ -72,7 +73,7 @@ class Aws(System):
             AutoScaling(self.ask),
             Certificates(self.ask),
             Ec2(self.ask, self.metrics),
-            LoadBalancing(self.ask, self.metrics),
+            self.balancing,
             Quotas(self.ask),
             self.rds,
             Route53(self.ask),

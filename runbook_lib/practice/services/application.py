@@ -253,25 +253,30 @@ class Application(System):
         def log(line: str) -> None:
             self._kubelet.append_log(target.pod, target.container, line)
 
-        call = Call(
-            request.method,
-            request.path,
-            request.query,
-            self._seen_headers(request),
-            body,
-            target,
-            env,
-            log,
-        )
-        await asyncio.sleep(held_seconds(self._kubelet, target.pod, target.container))
-        try:
-            given = await self._obey(call) or await self.answer(call)
-        except Raised as error:
-            for line in self.error_lines(call, error):
-                log(line)
-            given = self.failed(error)
+        headers = self._seen_headers(request)
+        call = Call(request.method, request.path, request.query, headers, body, target, env, log)
+        given = await self._given(call)
         log(self.access_line(call, request.path_qs, given.status))
         return given
+
+    async def _given(self, call: Call) -> Answer:
+        target = call.target
+        await asyncio.sleep(held_seconds(self._kubelet, target.pod, target.container))
+        try:
+            return await self._obey(call) or await self.answer(call)
+        except Raised as error:
+            for line in self.error_lines(call, error):
+                call.log(line)
+            return self.failed(error)
+
+    async def probed(self, target: Target, path: str) -> int:
+        """The status of a health check from outside, which leaves no trace. Raises GatewayError."""
+        env = self._kubelet.environment(target.pod, target.container)
+        if env is None:
+            raise GatewayError(502)
+        headers = {"User-Agent": "ELB-HealthChecker/2.0"}
+        call = Call("GET", path, {}, headers, b"", target, env, lambda line: None)
+        return (await self._given(call)).status
 
     def _seen_headers(self, request: web.Request) -> Mapping[str, str]:
         """The headers as the container sees them: our own address stands for a port-forward."""
