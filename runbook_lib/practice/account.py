@@ -10,6 +10,7 @@ from typing import Any
 from runbook_lib.practice.aws.additions import backend
 from runbook_lib.practice.aws.names import CLUSTER
 from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.cluster.images import Registry
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.seed.parts import REGISTRY
 
@@ -43,7 +44,7 @@ async def follow(aws: Aws, api: KubernetesApi) -> None:
         account = await asyncio.to_thread(_read, aws)
         await api.let_in(account.lets_us_in)
         api.bound_node_group(asdict(account.bounds) if account.bounds else {})
-        api.kubelet.registry = (REGISTRY, account.images)
+        api.kubelet.registry = Registry(REGISTRY, account.images)
         await asyncio.sleep(LOOK_SECONDS)
 
 

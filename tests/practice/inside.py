@@ -120,7 +120,7 @@ class Inside:
             path,
             content=None if body is None else json.dumps(body),
             headers={
-                "Authorization": "Bearer token",
+                "Authorization": f"Bearer {self.api.director_token}",
                 "Content-Type": kind if method == "PATCH" else "application/json",
             },
         )

@@ -52,5 +52,5 @@ def test_warnings_are_no_troubles_and_the_last_errors_are_kept(troubles: Trouble
     assert not troubles.kept
     for number in range(KEPT + 1):
         logging.getLogger("practice").error("failure %d", number)
-    assert [*troubles.kept][0] == "failure 1"
+    assert troubles.kept[0] == "failure 1"
     assert len(troubles.kept) == KEPT

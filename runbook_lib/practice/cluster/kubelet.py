@@ -18,6 +18,7 @@ from runbook_lib.practice.cluster.containers import Container, Fate, Setting, st
 from runbook_lib.practice.cluster.dialing import Network
 from runbook_lib.practice.cluster.environment import environment, mount_problem
 from runbook_lib.practice.cluster.events import Recorder
+from runbook_lib.practice.cluster.images import Registry
 from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.cluster.podstatus import PodState, pod_status
 from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
@@ -47,8 +48,7 @@ class Kubelet:
         self._dirty: dict[Key, None] = {}
         self._addresses: dict[str, str] = {}  # IP address to the uid of its pod
         self.network = Network(store, self.program)
-        # The host of the account's registry, and its "name:tag"s.
-        self.registry: tuple[str, frozenset[str]] = ("", frozenset())
+        self.registry = Registry()
         store.listeners.append(self._notice)
 
     def _notice(self, change: Change) -> None:
@@ -367,18 +367,8 @@ class Kubelet:
             record,
             partial(self._recorder.record, self._node(pod) or {}, host=spec["nodeName"]),
             partial(self.network.reaches, pod),
-            self._pull,
+            lambda image: self.registry.refuses(image),
         )
-
-    def _pull(self, image: str) -> str:
-        """Why the private registry does not give an image, in containerd's words; '' if it does.
-
-        What other registries hold, and by digest, is not known here; nodes keep no images.
-        """
-        host, _, name = image.partition("/")
-        if host != self.registry[0] or name in self.registry[1] or "@" in name:
-            return ""
-        return f'failed to resolve reference "{image}": {image}: not found'
 
     def _report(self, known: PodState, pod: Object, node: Object) -> None:
         status = pod_status(known, pod, node)
