@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.kubernetes.quantities import quantity, span
+from runbook_lib.practice.cluster.spans import span
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, stamp
 

@@ -23,8 +23,9 @@ from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.cluster.podstatus import PodState, pod_status
 from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
 from runbook_lib.practice.cluster.sandbox import sandbox_problem
+from runbook_lib.practice.cluster.spans import span
 from runbook_lib.practice.cluster.usage import cpu_wanted
-from runbook_lib.practice.kubernetes.quantities import quantity, span
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
 

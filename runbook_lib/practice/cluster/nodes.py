@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.kubernetes.quantities import quantity, span
+from runbook_lib.practice.cluster.spans import span
+from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from runbook_lib.practice.kubernetes.quantities import quantity, span
+from runbook_lib.practice.cluster.spans import span
+from runbook_lib.practice.kubernetes.quantities import quantity
 
 PROGRAM = "practice.runbook/program"
 

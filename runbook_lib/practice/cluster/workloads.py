@@ -17,7 +17,7 @@ from runbook_lib.practice.cluster.owners import (
     template_hash,
 )
 from runbook_lib.practice.cluster.program import PROGRAM, programs
-from runbook_lib.practice.kubernetes.quantities import span
+from runbook_lib.practice.cluster.spans import span
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import (
     Object,

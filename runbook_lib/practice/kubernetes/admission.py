@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import random
-import re
 from typing import Any
 
 from runbook_lib.practice.kubernetes import causes, data
@@ -13,19 +12,6 @@ from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, copy_of
 
-_SUBDOMAIN = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-_RBAC_NAME = re.compile(r"^[^/%]+$")
-_LABEL = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-_SUBDOMAIN_RULE = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or "
-    "'.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used "
-    r"for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_LABEL_RULE = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
-    "must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used "
-    "for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
 # Fields of metadata that belong to the server.
 _SYSTEM = (
     "uid",
@@ -59,17 +45,10 @@ def named(kind: Kind, namespace: str, body: Any) -> Object:
         meta["name"] = meta["generateName"] + random_suffix()
     name = meta.get("name") or ""
     if not name:
-        raise invalid(
-            kind, "", causes.required("metadata.name", "name or generateName is required")
-        )
-    pattern, rule, longest = _SUBDOMAIN, _SUBDOMAIN_RULE, 253
-    if kind.group.startswith("rbac."):
-        pattern, rule = _RBAC_NAME, "may not contain '/' or '%'"
-    elif kind.table in (("", "namespaces"), ("", "services")):
-        pattern, rule, longest = _LABEL, _LABEL_RULE, 63
-    if not pattern.match(name) or len(name) > longest:
-        rule = f"must be no more than {longest} bytes" if len(name) > longest else rule
-        raise invalid(kind, name, causes.wrong("metadata.name", name, rule))
+        cause = causes.required("metadata.name", "name or generateName is required")
+        raise invalid(kind, "", cause)
+    if why := causes.misnamed(_name_rule(kind), name):
+        raise invalid(kind, name, causes.wrong("metadata.name", name, why))
     if not kind.namespaced:
         meta.pop("namespace", None)
     elif meta.setdefault("namespace", namespace) != namespace:
@@ -78,6 +57,12 @@ def named(kind: Kind, namespace: str, body: Any) -> Object:
         )
     meta.pop("resourceVersion", None)
     return obj
+
+
+def _name_rule(kind: Kind) -> str:
+    if kind.group.startswith("rbac."):
+        return "pathSegment"
+    return "label" if kind.table in (("", "namespaces"), ("", "services")) else "subdomain"
 
 
 def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object:
@@ -156,7 +141,7 @@ def drop_nulls(value: Any) -> None:
 
 
 def _known(kind: Kind) -> dict[str, Any]:
-    found: dict[str, Any] = data.fields().get(kind.kind, {})
+    found: dict[str, Any] = data.table("fields").get(kind.kind, {})
     return found
 
 

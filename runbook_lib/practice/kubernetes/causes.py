@@ -6,14 +6,25 @@ Source: k8s.io/apimachinery/pkg/util/validation/field.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
+
+from runbook_lib.practice.kubernetes import data
 
 Cause = tuple[str, str, str]  # reason, message, the field
 
 
 def wrong(field: str, value: Any, why: str) -> Cause:
     return "FieldValueInvalid", f"Invalid value: {json.dumps(value, default=str)}: {why}", field
+
+
+def misnamed(rule: str, name: str) -> str:
+    """What a rule of `data/names.yaml` says of a name; '' where it allows it."""
+    known = data.table("names")[rule]
+    if len(name) > known["longest"]:
+        return f"must be no more than {known['longest']} bytes"
+    return "" if re.fullmatch(known["pattern"], name) else str(known["says"])
 
 
 def required(field: str, why: str = "") -> Cause:

@@ -42,11 +42,11 @@ class Column:
 @cache
 def built_in(kind: str) -> list[Column]:
     """The columns of a built-in kind beside its name."""
-    if kind not in data.columns():
+    if kind not in data.table("columns"):
         return [Column("Created At", "metadata.creationTimestamp", "date")]
     return [
         Column(name.rstrip("*"), f"not_null({value}, '{_NONE}')", wide=name.endswith("*"))
-        for name, value in data.columns()[kind].items()
+        for name, value in data.table("columns")[kind].items()
     ]
 
 

@@ -18,7 +18,7 @@ _ORDER, _DELETE_FROM, _RETAIN = "$setElementOrder/", "$deleteFromPrimitiveList/"
 
 def merge_keys() -> dict[str, list[str]]:
     """patchMergeKey of the lists that are merged by element."""
-    found: dict[str, list[str]] = data.fields()["mergeKeys"]
+    found: dict[str, list[str]] = data.table("fields")["mergeKeys"]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Kubernetes quantities ("250m", "2Gi") and spans ("14m")."""
+"""Kubernetes quantities: "250m", "2Gi"."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ _UNITS = {
     "Pi": 2.0**50,
 }
 _QUANTITY = re.compile(r"^([0-9.]+(?:[eE][0-9]+)?)([A-Za-z]*)$")
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SPANS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def quantity(text: str | int | float) -> float:
@@ -31,11 +29,3 @@ def quantity(text: str | int | float) -> float:
     if not found or found[2] not in _UNITS:
         raise ValueError(f"{text!r} is no Kubernetes quantity")
     return float(found[1]) * _UNITS[found[2]]
-
-
-def span(text: str) -> float:
-    """Seconds of "25m", "1h30m", "9d"; ValueError for anything else."""
-    found = _SPAN.findall(text)
-    if not found or "".join(number + unit for number, unit in found) != text:
-        raise ValueError(f"{text!r} is no span of time such as 25m or 1h30m")
-    return sum(float(number) * _SPANS[unit] for number, unit in found)

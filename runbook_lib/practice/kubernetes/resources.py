@@ -179,5 +179,5 @@ def _subresource(kind: Kind, name: str) -> dict[str, Any]:
         "namespaced": kind.namespaced,
         "kind": kind.kind,
         "verbs": ["get", "patch", "update"],
-        **data.fields()["subresources"].get(name, {}),
+        **data.table("fields")["subresources"].get(name, {}),
     }

@@ -87,7 +87,7 @@ def _label_term(term: str, whole: str) -> Test:
 
 def field_selector(text: str, kind: Kind) -> Test:
     """A test over whole objects; 400 for a field that the kind cannot be selected by."""
-    own = {} if kind.custom else data.fields().get(kind.kind, {})
+    own = {} if kind.custom else data.table("fields").get(kind.kind, {})
     known = {"metadata.name", "metadata.namespace", *own.get("selected", ())}
     tests = []
     for term in filter(None, text.split(",")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from runbook_lib.practice.kubernetes import causes
@@ -11,19 +10,6 @@ from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invali
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object
 
-_NAME = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])"
-_KEY = re.compile(rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_NAME}$")
-_VALUE = re.compile(rf"^{_NAME}?$")
-_VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', "
-    "and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or "
-    "'12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-_KEY_RULE = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
-    "with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for "
-    "validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
 _METADATA = frozenset(
     {"name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation"}
     | {"creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "labels"}
@@ -44,11 +30,10 @@ def check_metadata(kind: Kind, obj: Object, *, strict: bool) -> list[str]:
         for key, value in (meta.get(field) or {}).items():
             if not isinstance(value, str):
                 raise _unreadable(kind, value, f"ObjectMeta.metadata.{field} of type string")
-            if not _KEY.match(key) or len(key.rpartition("/")[2]) > 63:
-                found.append(causes.wrong(f"metadata.{field}", key, _KEY_RULE))
-            elif field == "labels" and (not _VALUE.match(value) or len(value) > 63):
-                rule = "must be no more than 63 bytes" if len(value) > 63 else _VALUE_RULE
-                found.append(causes.wrong(f"metadata.{field}", value, rule))
+            if why := causes.misnamed("labelKey", key):
+                found.append(causes.wrong(f"metadata.{field}", key, why))
+            elif field == "labels" and (why := causes.misnamed("labelValue", value)):
+                found.append(causes.wrong("metadata.labels", value, why))
     if found:
         raise invalid(kind, meta.get("name", ""), *found)
     return unknown

@@ -15,16 +15,9 @@ def lines(name: str) -> list[str]:
 
 
 @cache
-def fields() -> dict[str, Any]:
-    """`fields.yaml`: what is known of a kind's fields by its name; and the merge keys."""
-    found: dict[str, Any] = next(_documents("fields.yaml"))
-    return found
-
-
-@cache
-def columns() -> dict[str, dict[str, str]]:
-    """`columns.yaml`: a kind's columns and their values."""
-    found: dict[str, dict[str, str]] = next(_documents("columns.yaml"))
+def table(name: str) -> dict[str, Any]:
+    """A file of this folder that is a mapping: `fields`, `columns` or `names`."""
+    found: dict[str, Any] = next(_documents(f"{name}.yaml"))
     return found
 
 
