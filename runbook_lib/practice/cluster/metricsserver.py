@@ -42,5 +42,5 @@ class MetricsServer:
             return web.json_response(found)
         selects = selection(call)
         items = [usage(obj, store, self._kubelet) for obj in store.all(kind.plural) if selects(obj)]
-        head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": {}}
-        return web.json_response({**head, "items": [item for item in items if item is not None]})
+        known = [item for item in items if item is not None]
+        return web.json_response({**kind.head("List"), "metadata": {}, "items": known})

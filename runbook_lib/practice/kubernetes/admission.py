@@ -35,7 +35,7 @@ def named(kind: Kind, namespace: str, body: Any) -> Object:
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
     obj: Object = copy_of(body)
     meta = obj.setdefault("metadata", {})
-    for field, value in (("apiVersion", kind.api_version), ("kind", kind.kind)):
+    for field, value in kind.head().items():
         if obj.setdefault(field, value) != value:
             raise bad_request(
                 f"the {field} in the data ({obj[field]}) does not match the expected {field} "
@@ -91,7 +91,7 @@ def updated(kind: Kind, old: Object, body: Any, subresource: str = "") -> Object
         if "status" in old:
             new["status"] = old["status"]
     meta |= {field: before[field] for field in _SYSTEM if field in before}
-    new |= {"apiVersion": kind.api_version, "kind": kind.kind}
+    new |= kind.head()
     for path in () if kind.custom else _known(kind).get("fixed", ()):
         if dig(old, path) is not None:
             _immutable(kind, old, new, path)

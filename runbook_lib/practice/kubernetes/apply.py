@@ -32,7 +32,7 @@ def applied(kind: Kind, old: Object | None, body: Object, manager: str, *, force
     others: list[Object] = []
     former: set[Path] = set()
     if old is not None and not _entries(before):
-        _record(before, [], kind, owned(kind, old), manager=_BEFORE, operation="Update")
+        _note(before, [_entry(kind, owned(kind, old), _BEFORE, "Update")])
     for entry in _entries(before):
         if (entry["manager"], entry["operation"]) == (manager, "Apply"):
             former = paths(entry["fieldsV1"])
@@ -54,7 +54,7 @@ def applied(kind: Kind, old: Object | None, body: Object, manager: str, *, force
         _drop(before, path, held)
     merge = merge_patch if kind.custom else strategic_merge
     result: Object = merge(before, body)
-    _record(result, others, kind, mine, manager=manager, operation="Apply")
+    _note(result, [*others, _entry(kind, mine, manager, "Apply")])
     return result
 
 
@@ -73,39 +73,25 @@ def written(kind: Kind, old: Object | None, new: Object, manager: str, subresour
         else:
             entry["fieldsV1"] = tree((paths(entry["fieldsV1"]) & after) - (changed & before))
             others.append(entry)
-    if not changed and not mine:
-        new["metadata"]["managedFields"] = others
-    else:
-        _record(
-            new,
-            others,
-            kind,
-            mine | changed,
-            manager=manager,
-            operation="Update",
-            subresource=subresource,
-            at=None if changed else next(e["time"] for e in entries if e["manager"] == manager),
-        )
-    if not new["metadata"]["managedFields"]:
-        del new["metadata"]["managedFields"]
+    at = "" if changed else next((e["time"] for e in entries if e["manager"] == manager), "")
+    others.append(_entry(kind, mine | changed, manager, "Update", subresource, at))
+    _note(new, others)
 
 
 def _entries(obj: Object) -> list[Object]:
     return (obj.get("metadata") or {}).get("managedFields") or []
 
 
-def _record(
-    obj: Object,
-    others: list[Object],
-    kind: Kind,
-    mine: set[Path],
-    *,
-    manager: str,
-    operation: str,
-    subresource: str = "",
-    at: str | None = None,
-) -> None:
-    entry = {
+def _note(obj: Object, entries: list[Object]) -> None:
+    obj["metadata"]["managedFields"] = [entry for entry in entries if entry["fieldsV1"]]
+    if not obj["metadata"]["managedFields"]:
+        del obj["metadata"]["managedFields"]
+
+
+def _entry(
+    kind: Kind, mine: set[Path], manager: str, operation: str, subresource: str = "", at: str = ""
+) -> Object:
+    return {
         "manager": manager,
         "operation": operation,
         "apiVersion": kind.api_version,
@@ -114,8 +100,6 @@ def _record(
         "fieldsV1": tree(mine),
         **({"subresource": subresource} if subresource else {}),
     }
-    left = [other for other in others if other["fieldsV1"]]
-    obj["metadata"]["managedFields"] = [*left, *([entry] if mine else [])]
 
 
 def owned(kind: Kind, obj: Object) -> set[Path]:

@@ -47,7 +47,7 @@ def _encoded(call: Call, store: Store, obj: Object) -> bytes:
 
 def _head(kind: Kind) -> bytes:
     """The beginning of an object: what `Store.encoded` leaves out."""
-    return json.dumps({"kind": kind.kind, "apiVersion": kind.api_version}).encode()[:-1] + b","
+    return json.dumps(kind.head()).encode()[:-1] + b","
 
 
 def selection(call: Call) -> Test:
@@ -135,7 +135,7 @@ def listing(call: Call, store: Store) -> web.Response:
     if call.wants_table:
         return web.json_response(tables.table(call, list(map(call.shown, found)), meta, store))
     kind = call.kind
-    head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta}
+    head = {**kind.head("List"), "metadata": meta}
     if call.wants_metadata:
         partial = [tables.partial(call.shown(obj)) for obj in found]
         head |= {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
@@ -259,10 +259,7 @@ class _Stream:
         await self.response.write(line)
 
     async def bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> None:
-        kind = self._call.kind
         meta: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
         if annotations:
             meta["annotations"] = annotations
-        await self.send(
-            "BOOKMARK", {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta}
-        )
+        await self.send("BOOKMARK", {**self._call.kind.head(), "metadata": meta})

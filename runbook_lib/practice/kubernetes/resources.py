@@ -45,6 +45,10 @@ class Kind:
         """`deployments.apps`, as messages name it."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
+    def head(self, suffix: str = "") -> dict[str, str]:
+        """What an object of this kind begins with, or with "List" a list of such objects."""
+        return {"kind": self.kind + suffix, "apiVersion": self.api_version}
+
     def named(self, group: str, kind: str) -> Kind:
         """Another kind that is sent to this one's address: options, Scale, TokenRequest."""
         return replace(self, group=group, kind=kind)

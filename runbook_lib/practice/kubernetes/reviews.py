@@ -22,7 +22,7 @@ def review(call: Call, authorizer: Authorizer) -> Object:
     body = call.body()
     if body is not None and not isinstance(body, dict):
         raise bad_request("the object provided is unrecognized: it must be a JSON object")
-    body = {**(body or {}), "kind": call.kind.kind, "apiVersion": call.kind.api_version}
+    body = {**(body or {}), **call.kind.head()}
     spec: Object = body.setdefault("spec", {})
     match call.kind.kind:
         case "SelfSubjectReview":

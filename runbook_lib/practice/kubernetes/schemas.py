@@ -7,6 +7,7 @@ schema says is checked with jsonschema; a definition with rules in CEL is refuse
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from runbook_lib.practice.kubernetes import causes
@@ -31,26 +32,25 @@ _LIMITS = {
 }
 
 
-def require_structural(kind: Kind, crd: Object) -> None:
-    """422 for a definition that cannot be served as it is meant."""
-    name = crd["metadata"]["name"]
+def definition_causes(crd: Object) -> Iterator[Cause]:
+    """Why a definition cannot be served as it is meant."""
     if ((crd["spec"].get("conversion") or {}).get("strategy") or "None") != "None":
         text = "the practice API calls no webhooks"
-        raise invalid(kind, name, causes.forbidden("spec.conversion.strategy", text))
+        yield causes.forbidden("spec.conversion.strategy", text)
     for number, version in enumerate(crd["spec"].get("versions") or []):
         where = f"spec.versions[{number}]"
         schema = (version.get("schema") or {}).get("openAPIV3Schema")
         if schema is None:
             field = f"{where}.schema.openAPIV3Schema"
-            raise invalid(kind, name, causes.required(field, "schemas are required"))
+            yield causes.required(field, "schemas are required")
         scale = (version.get("subresources") or {}).get("scale")
         if scale and scale.get("specReplicasPath") != ".spec.replicas":
             text = "the practice API scales by .spec.replicas only"
             field = f"{where}.subresources.scale.specReplicasPath"
-            raise invalid(kind, name, causes.forbidden(field, text))
+            yield causes.forbidden(field, text)
         if '"x-kubernetes-validations"' in json.dumps(schema):
             text = "the practice API does not evaluate x-kubernetes-validations"
-            raise invalid(kind, name, causes.forbidden(where, text))
+            yield causes.forbidden(where, text)
 
 
 def settle(kind: Kind, obj: Object, *, strict: bool) -> list[str]:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -42,39 +42,34 @@ _VERSION = {
 _HEALTH = ("healthz", "readyz", "livez")
 
 
+@dataclass
 class Server:
     """Answers requests from the store and from what works behind it; `before` may refuse them."""
 
-    def __init__(
-        self,
-        store: Store,
-        behind: Behind,
-        identities: Identities,
-        audit: Audit,
-        before: Callable[[web.Request], Awaitable[None]],
-    ) -> None:
-        self._store = store
-        self._behind = behind
-        self._identities = identities
-        self._authorizer = Authorizer(store)
-        self._audit = audit
-        self._before = before
+    store: Store
+    behind: Behind
+    identities: Identities
+    audit: Audit
+    before: Callable[[web.Request], Awaitable[None]]
+
+    def __post_init__(self) -> None:
+        self._authorizer = Authorizer(self.store)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer, and write down that it was answered."""
-        record = self._audit.begin(request)
+        record = self.audit.begin(request)
         code = 0  # the client went away
         try:
             response = await self._judged(request, record)
             code = response.status
             return response
         finally:
-            self._audit.end(record, code)
+            self.audit.end(record, code)
 
     async def _judged(self, request: web.Request, record: Object) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
-            await self._before(request)
+            await self.before(request)
             return await self._answer(request, record)
         except ApiError as refusal:
             error = refusal
@@ -88,7 +83,7 @@ class Server:
         return web.json_response(error.status, status=error.code, headers=headers)
 
     def _authenticate(self, request: web.Request, record: Object) -> User:
-        asker = self._identities.authenticate(request.headers.get("Authorization", ""))
+        asker = self.identities.authenticate(request.headers.get("Authorization", ""))
         if asker is None:
             raise ApiError(401, "Unauthorized", "Unauthorized")
         record["user"] = asker.document()
@@ -127,24 +122,20 @@ class Server:
 
     def _document(self, request: web.Request, parts: list[str]) -> Any:
         """Discovery and OpenAPI; None where the path is about objects."""
-        catalogue = self._store.catalogue
+        catalogue = self.store.catalogue
         groups = catalogue.groups()
         match parts:
             case []:
-                return {
-                    "paths": ["/api", "/api/v1", "/apis", "/healthz", "/openapi/v3", "/version"]
-                }
+                paths = ["/api", "/api/v1", "/apis", "/healthz", "/openapi/v3", "/version"]
+                return {"paths": paths}
             case ["openapi", "v2"]:
                 return openapi.version_2()
             case ["openapi", "v3", *rest]:
                 return openapi.version_3(catalogue, "/".join(rest))
             case ["api"]:
                 address = {"clientCIDR": "0.0.0.0/0", "serverAddress": request.host}
-                return {
-                    "kind": "APIVersions",
-                    "versions": ["v1"],
-                    "serverAddressByClientCIDRs": [address],
-                }
+                about = {"kind": "APIVersions", "versions": ["v1"]}
+                return {**about, "serverAddressByClientCIDRs": [address]}
             case ["apis"]:
                 listed = [catalogue.group_document(group) for group in groups if group]
                 return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
@@ -154,7 +145,7 @@ class Server:
                 return catalogue.group_document(group)
             case ["apis", group, version] if version in groups.get(group, []):
                 if group == "metrics.k8s.io":
-                    self._behind.metrics.require()
+                    self.behind.metrics.require()
                 return catalogue.resource_list(group, version)
         return None
 
@@ -165,10 +156,9 @@ class Server:
         namespace = ""
         if rest[:1] == ["namespaces"] and len(rest) > 2 and rest[2] not in ("status", "finalize"):
             namespace, rest = rest[1], rest[2:]
-        kind = self._store.catalogue.find(group, version, rest[0])
+        kind = self.store.catalogue.find(group, version, rest[0])
         if kind is None or (namespace and not kind.namespaced):
-            attempt = Attempt(request.method.lower(), path=request.path)
-            self._authorizer.require(user, attempt)
+            self._authorizer.require(user, Attempt(request.method.lower(), path=request.path))
             raise no_such_path()
         rest += ["", ""]
         return Call(
@@ -187,11 +177,11 @@ class Server:
         )
 
     async def _resource(self, call: Call, request: web.Request) -> web.StreamResponse:
-        kind, store, behind = call.kind, self._store, self._behind
+        kind, store, behind = call.kind, self.store, self.behind
         if kind.namespaced and not call.namespace and call.method != "GET":
             raise not_allowed()
         if call.subresource:
-            return await subresources.answer(call, store, behind, self._identities, request)
+            return await subresources.answer(call, store, behind, self.identities, request)
         if kind.verbs == ("create",):
             return web.json_response(review(call, self._authorizer), status=201)
         if "delete" not in kind.verbs:

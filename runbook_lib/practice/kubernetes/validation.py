@@ -16,6 +16,7 @@ from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid
 from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.kubernetes.schemas import definition_causes
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object
 
@@ -64,6 +65,10 @@ def _causes(kind: Kind, obj: Object) -> Iterator[Cause]:
         if obj["metadata"]["name"] != f"{obj['spec']['names']['plural']}.{obj['spec']['group']}":
             text = 'must be spec.names.plural+"."+spec.group'
             yield causes.wrong("metadata.name", obj["metadata"]["name"], text)
+        yield from definition_causes(obj)
+    elif kind.kind == "ClusterRole" and "aggregationRule" in obj:
+        text = "the practice API does not aggregate roles"
+        yield causes.forbidden("aggregationRule", text)
     elif kind.kind == "PodDisruptionBudget" and {"minAvailable", "maxUnavailable"} <= set(
         obj["spec"]
     ):

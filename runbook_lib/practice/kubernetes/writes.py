@@ -60,8 +60,8 @@ def answer(call: Call, store: Store, collector: Collector) -> Answer:
             for obj in items:
                 delete(call, collector, obj)
             meta = {"resourceVersion": str(store.revision)}
-            listed = {"kind": f"{call.kind.kind}List", "apiVersion": call.kind.api_version}
-            return {**listed, "metadata": meta, "items": list(map(call.shown, items))}, 200
+            shown = list(map(call.shown, items))
+            return {**call.kind.head("List"), "metadata": meta, "items": shown}, 200
     raise not_allowed()
 
 
@@ -78,11 +78,6 @@ def _checked(call: Call, obj: Object, old: Object | None = None) -> None:
         apply_defaults(kind, obj)
         dropped += validate(kind, obj, strict=strict) if is_validated(kind) else []
     validation.check(kind, obj, old)
-    if kind.kind == "CustomResourceDefinition":
-        schemas.require_structural(kind, obj)
-    if kind.kind == "ClusterRole" and "aggregationRule" in obj:
-        cause = causes.forbidden("aggregationRule", "the practice API does not aggregate roles")
-        raise invalid(kind, obj["metadata"]["name"], cause)
     if wanted == "Warn":
         call.warnings.extend(f'unknown field "{field}"' for field in dropped)
 
