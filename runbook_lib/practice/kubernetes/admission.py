@@ -6,8 +6,9 @@ import base64
 import random
 from typing import Any
 
-from runbook_lib.practice.kubernetes import causes, data
+from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.errors import bad_request, conflict, invalid
+from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, copy_of

@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.practice.kubernetes import causes, protobuf
+from runbook_lib.practice.kubernetes import protobuf
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid, unsupported_media
+from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.identity import User
 from runbook_lib.practice.kubernetes.rbac import Attempt
 from runbook_lib.practice.kubernetes.resources import Kind

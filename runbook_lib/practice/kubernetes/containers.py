@@ -6,9 +6,9 @@ import re
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import causes
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store

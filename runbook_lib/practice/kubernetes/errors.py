@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes.causes import Cause
+from runbook_lib.practice.kubernetes.fields.causes import Cause
 from runbook_lib.practice.kubernetes.resources import Kind
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import causes, tables
+from runbook_lib.practice.kubernetes import tables
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.kubernetes.fields import causes
+from runbook_lib.practice.kubernetes.fields.causes import Cause
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import Test, field_selector, label_selector
 from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, encode, key_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes import causes
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid, not_allowed
+from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.identity import MASTERS, Identities, User, user
 from runbook_lib.practice.kubernetes.rbac import Attempt, Authorizer
 from runbook_lib.practice.kubernetes.selectors import dig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes import causes, containers, reviews, writes
+from runbook_lib.practice.kubernetes import containers, reviews, writes
 from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import (
@@ -14,6 +14,7 @@ from runbook_lib.practice.kubernetes.errors import (
     no_such_path,
     not_allowed,
 )
+from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.identity import Identities
 from runbook_lib.practice.kubernetes.kubelets import Behind, Collector, Kubelets
 from runbook_lib.practice.kubernetes.resources import Kind

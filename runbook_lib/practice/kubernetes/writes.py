@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from runbook_lib.practice.kubernetes import apply, causes, reads, schemas, validation, veil
+from runbook_lib.practice.kubernetes import reads, veil
 from runbook_lib.practice.kubernetes.admission import (
     apply_defaults,
     drop_nulls,
@@ -24,10 +24,11 @@ from runbook_lib.practice.kubernetes.errors import (
     not_found,
     unsupported_media,
 )
+from runbook_lib.practice.kubernetes.fields import apply, causes, schemas, validation
+from runbook_lib.practice.kubernetes.fields.patches import json_patch, merge_patch, strategic_merge
+from runbook_lib.practice.kubernetes.fields.shapes import check_metadata, is_validated, validate
 from runbook_lib.practice.kubernetes.kubelets import Collector
-from runbook_lib.practice.kubernetes.patches import json_patch, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.shapes import check_metadata, is_validated, validate
 from runbook_lib.practice.kubernetes.store import Object, Store, key_of, stamp
 
 _PATCHES = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from runbook_lib.practice.kubernetes import veil
 from runbook_lib.practice.kubernetes.errors import ApiError, about
-from runbook_lib.practice.kubernetes.patches import merge_keys, merge_patch, strategic_merge
+from runbook_lib.practice.kubernetes.fields.patches import merge_keys, merge_patch, strategic_merge
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object, copy_of, stamp
 

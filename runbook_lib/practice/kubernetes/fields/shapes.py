@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes import causes
-from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.kubernetes.fields import causes
+from runbook_lib.practice.kubernetes.fields.causes import Cause
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.store import Object
 

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from runbook_lib.practice.kubernetes import causes
-from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import invalid
+from runbook_lib.practice.kubernetes.fields import causes
+from runbook_lib.practice.kubernetes.fields.causes import Cause
+from runbook_lib.practice.kubernetes.fields.shapes import unknown_fields
 from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.shapes import unknown_fields
 from runbook_lib.practice.kubernetes.store import Object, copy_of
 
 Schema = dict[str, Any]

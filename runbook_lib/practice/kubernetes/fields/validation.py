@@ -11,12 +11,12 @@ import binascii
 from collections.abc import Iterator
 from typing import Any
 
-from runbook_lib.practice.kubernetes import causes
-from runbook_lib.practice.kubernetes.causes import Cause
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid
+from runbook_lib.practice.kubernetes.fields import causes
+from runbook_lib.practice.kubernetes.fields.causes import Cause
+from runbook_lib.practice.kubernetes.fields.schemas import definition_causes
 from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.schemas import definition_causes
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object
 
