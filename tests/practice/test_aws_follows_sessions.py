@@ -6,6 +6,7 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from practice.ordinary import connect
 
@@ -101,6 +102,18 @@ def test_our_own_question_takes_no_slot_of_the_clients(breakable: Platform) -> N
     for _ in range(5):
         assert points(breakable)[-1] >= 34
     assert counted(breakable) >= 34
+
+
+def test_a_server_without_any_slot_has_them_all_in_use(breakable: Platform) -> None:
+    breakable.do("postgres", "leak", application="mlflow", until="refused")
+    with contextlib.ExitStack() as held:
+        for role in ("mlops_admin", "postgres"):
+            with pytest.raises(psycopg.OperationalError, match=r"slots|too many clients"):
+                while True:
+                    held.enter_context(
+                        connect(breakable.env, user=role, password=breakable.passwords[role])
+                    )
+        assert points(breakable)[-1] == 40
 
 
 def test_samples_are_one_a_minute_and_the_last_is_as_of_now() -> None:
