@@ -23,7 +23,7 @@ from runbook_lib.practice.wait import until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-CONTROL_SECONDS = 60.0
+CONTROL_SECONDS = 120.0
 LOCK = "host.lock"
 # The first tells others that a platform is there.
 LEFTOVERS = (

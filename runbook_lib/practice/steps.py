@@ -26,7 +26,7 @@ from runbook_lib.practice.wait import until
 
 PROGRAM = "practice.runbook/program"
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
-EFFECT_SECONDS = 20.0
+EFFECT_SECONDS = 60.0
 
 
 class Step(BaseModel):

@@ -20,7 +20,7 @@ from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.redis.system import OnlineStore
 
 NODES = ("node-a", "node-b", "node-c")
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 60.0
 RECORDED = {"name": "c", "image": "i", "imageID": "", "ready": True, "restartCount": 0}
 
 

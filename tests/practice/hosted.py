@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook_lib.practice.system import System, perform
 
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 60.0
 
 
 class Hosted:

@@ -88,7 +88,7 @@ def test_cluster_health_and_public_access(breakable_account: Aws) -> None:
         return str(eks.describe_cluster(name=CLUSTER)["cluster"]["status"])
 
     assert status() == "UPDATING"
-    until(lambda: status() == "ACTIVE", 10, "the cluster is ACTIVE")
+    until(lambda: status() == "ACTIVE", 60, "the cluster is ACTIVE")
 
 
 def test_node_group_health(breakable_account: Aws) -> None:

@@ -38,7 +38,7 @@ def database(account: Aws) -> dict[str, Any]:
 
 
 def until_status(account: Aws, status: str) -> None:
-    until(lambda: database(account)["DBInstanceStatus"] == status, 10, f"DB instance {status}")
+    until(lambda: database(account)["DBInstanceStatus"] == status, 60, f"DB instance {status}")
 
 
 def change(name: str, value: str, method: str = "pending-reboot") -> dict[str, str]:

@@ -94,7 +94,7 @@ def test_logs_of_the_former_container(walk: Walk) -> None:
         lambda: "CrashLoopBackOff" in walk("get", "pod", "loop"), "a crash loop to be shown"
     )
     assert walk("logs", "loop", "--previous") == "out of luck\n"
-    walk("delete", "pod", "loop", "--wait", "--timeout=10s")
+    walk("delete", "pod", "loop", "--wait", "--timeout=60s")
     assert 'pods "loop" not found' in walk("get", "pod", "loop", code=1)
 
 
@@ -107,7 +107,7 @@ def test_logs_are_followed_to_their_end(walk: Walk) -> None:
     walk(
         "run", "short", "--image=short:1", "--restart=Never", f"--overrides={json.dumps(override)}"
     )
-    walk("wait", "--for=jsonpath={.status.containerStatuses}", "pod/short", "--timeout=10s")
+    walk("wait", "--for=jsonpath={.status.containerStatuses}", "pod/short", "--timeout=60s")
     assert "last\n" in walk("logs", "-f", "short")
     walk("delete", "pod", "short", "--now")
 
@@ -157,10 +157,10 @@ def test_labels_annotations_and_scale(walk: Walk) -> None:
     walk("annotate", WEB, "note-")
     assert "note" not in walk.web()["metadata"]["annotations"]
     walk("scale", WEB, "--replicas=3", "--current-replicas=2")
-    walk("wait", "--for=jsonpath={.status.readyReplicas}=3", WEB, "--timeout=10s")
+    walk("wait", "--for=jsonpath={.status.readyReplicas}=3", WEB, "--timeout=60s")
     walk("scale", WEB, "--replicas=2")
-    walk("wait", "--for=jsonpath={.status.replicas}=2", WEB, "--timeout=10s")
-    walk("wait", "--for=condition=Available", WEB, "--timeout=10s")
+    walk("wait", "--for=jsonpath={.status.replicas}=2", WEB, "--timeout=60s")
+    walk("wait", "--for=condition=Available", WEB, "--timeout=60s")
 
 
 def test_rollouts(walk: Walk) -> None:
@@ -199,7 +199,7 @@ def test_drain_respects_the_budget(walk: Walk) -> None:
     refused = walk("create", "--raw", path, "-f", "-", typed=json.dumps(eviction), code=1)
     assert "would violate the pod's disruption budget" in refused
     walk("delete", "pdb", "web")
-    assert f"node/{node} drained" in walk(*drain, "--timeout=10s")
+    assert f"node/{node} drained" in walk(*drain, "--timeout=60s")
     assert node not in {pod["spec"]["nodeName"] for pod in walk.pods()}
     walk("uncordon", node)
     assert "SchedulingDisabled" not in walk("get", "node", node)

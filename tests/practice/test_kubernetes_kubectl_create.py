@@ -57,7 +57,7 @@ def test_create(walk: Walk, words: str, path: str, value: tuple[str, Any]) -> No
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     code, made = walk.practice.raw("GET", f"{root}/namespaces/walk/{plural}/made")
     assert code == 200 and value in pairs(made)
-    walk("delete", plural, "made", "--wait", "--timeout=10s")
+    walk("delete", plural, "made", "--wait", "--timeout=60s")
     assert walk.practice.raw("GET", f"{root}/namespaces/walk/{plural}/made")[0] == 404
 
 
@@ -107,7 +107,7 @@ def test_a_job_from_a_cron_job_is_its_template(walk: Walk) -> None:
         assert now["spec"]["template"]["spec"][field] == spec[field], field
     assert now["spec"]["template"]["spec"]["securityContext"] == {"fsGroup": 7}
     assert now["metadata"]["ownerReferences"][0]["name"] == "nightly"
-    walk("delete", "cronjob", "nightly", "--cascade=foreground", "--timeout=10s")
+    walk("delete", "cronjob", "nightly", "--cascade=foreground", "--timeout=60s")
     assert walk.practice.raw("GET", f"{jobs}/jobs/now")[0] == 404
 
 
@@ -122,7 +122,7 @@ def pairs(value: Any) -> list[tuple[str, Any]]:
 
 def test_namespaces_and_tokens(walk: Walk) -> None:
     walk("create", "namespace", "walk-2")
-    walk("delete", "namespace", "walk-2", "--wait", "--timeout=10s")
+    walk("delete", "namespace", "walk-2", "--wait", "--timeout=60s")
     assert walk.practice.raw("GET", "/api/v1/namespaces/walk-2")[0] == 404
     walk("create", "sa", "robot")
     token = walk("create", "token", "robot", "--duration=10m").strip()
@@ -141,13 +141,13 @@ def test_custom_kinds(walk: Walk) -> None:
 
 def test_replace_and_cascades(walk: Walk) -> None:
     walk("create", "deployment", "gone", "--image=i:1")
-    walk("rollout", "status", "deployment/gone", "--timeout=10s")
+    walk("rollout", "status", "deployment/gone", "--timeout=60s")
     text = walk("get", "deployment", "gone", "-o", "json")
     walk("replace", "-f", "-", typed=text.replace('"image": "i:1"', '"image": "i:2"'))
     assert "i:2" in walk("get", "deployment", "gone", "-o", "wide")
     walk("delete", "deployment", "gone", "--cascade=orphan")
     assert "gone-" in walk("get", "rs", "-l", "app=gone", "-o", "name")
-    walk("delete", "rs", "-l", "app=gone", "--cascade=foreground", "--timeout=10s")
+    walk("delete", "rs", "-l", "app=gone", "--cascade=foreground", "--timeout=60s")
     walk.practice.until(
         lambda: "No resources" in walk("get", "pods", "-l", "app=gone"), "no pods of gone"
     )

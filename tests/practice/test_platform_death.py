@@ -156,7 +156,7 @@ def test_death_of_the_guard_takes_postgres_with_it() -> None:
         (guard,) = [one for one in traces.host.children() if "-D" in one.cmdline()]
         postgres = guard.children(recursive=True)
         guard.kill()
-        until(lambda: not any(map(psutil.Process.is_running, postgres)), 10, "PostgreSQL gone")
+        until(lambda: not any(map(psutil.Process.is_running, postgres)), 60, "PostgreSQL gone")
         with pytest.raises(psycopg.OperationalError, match="refused"):
             connect(platform.env)
     traces.wait_until_gone()
@@ -176,7 +176,7 @@ def test_death_in_the_middle_of_starting_leaves_nothing(
         def begun() -> bool:
             return any(started in one.name() for one in _children(me))
 
-        until(begun, 30, f"{started} runs")
+        until(begun, 60, f"{started} runs")
         family = _children(me)
         process.kill()
         process.wait()

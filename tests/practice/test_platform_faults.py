@@ -75,7 +75,7 @@ def test_leaked_connections_can_be_ended_by_the_monitoring_role(breakable: Platf
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'platform-api'"
         )
-        until(lambda: _connects(breakable), 5, "ordinary clients get in again")
+        until(lambda: _connects(breakable), 60, "ordinary clients get in again")
     scenarios.heal(breakable)
     with connect(breakable.env) as monitoring:
         pooled = monitoring.execute(

@@ -66,7 +66,7 @@ def assert_healthy(store: OnlineStore) -> None:
         assert info["db0"]["keys"] == 200 and info["db1"]["keys"] == contents.CACHED
         assert info["maxmemory_policy"] == "noeviction" and info["maxclients"] == 10_000
         assert 0.2 < info["used_memory"] / info["maxmemory"] < 0.5
-        until(lambda: client.info("memory")["mem_fragmentation_ratio"] < 1.5, 5, "ratio of now")
+        until(lambda: client.info("memory")["mem_fragmentation_ratio"] < 1.5, 60, "ratio of now")
         assert info["evicted_keys"] == info["blocked_clients"] == 0
         # A busy machine makes anything slow, but nobody sorts.
         slow = {entry["command"].split()[0] for entry in client.slowlog_get(100)}
@@ -96,9 +96,9 @@ def test_evictions_go_on_and_take_features(hosted: Hosted, client: redis.Redis) 
     assert first > 0 and client.config_get("maxmemory-policy") == {
         "maxmemory-policy": "allkeys-random"
     }
-    until(lambda: client.info("stats")["evicted_keys"] > first, 5, "evictions go on")
+    until(lambda: client.info("stats")["evicted_keys"] > first, 60, "evictions go on")
     with connect(hosted.system, db=1) as cache:  # type: ignore[arg-type]
-        until(lambda: client.dbsize() + cache.dbsize() > 0, 1, "it answers")
+        until(lambda: client.dbsize() + cache.dbsize() > 0, 60, "it answers")
 
 
 def test_fragmentation_shows_in_the_ratio(hosted: Hosted, client: redis.Redis) -> None:
@@ -117,10 +117,10 @@ def test_slow_commands_stand_in_the_log(hosted: Hosted, client: redis.Redis) -> 
 
 def test_busy_server_computes(hosted: Hosted, client: redis.Redis) -> None:
     hosted.do("busy", percent=40)
-    until(lambda: client.slowlog_len() > 2, 10, "slow commands")
-    until(lambda: "cmdstat_sort" in client.info("commandstats"), 10, "a sort has ended")
+    until(lambda: client.slowlog_len() > 2, 60, "slow commands")
+    until(lambda: "cmdstat_sort" in client.info("commandstats"), 60, "a sort has ended")
     before = client.info("commandstats")["cmdstat_sort"]["usec"]
-    until(lambda: client.info("commandstats")["cmdstat_sort"]["usec"] > before, 10, "computes")
+    until(lambda: client.info("commandstats")["cmdstat_sort"]["usec"] > before, 60, "computes")
     assert b"visitor-report" in {entry["client_name"] for entry in client.slowlog_get(10)}
     assert hosted.do("end_clients", name="visitor-report") == 1
     assert hosted.do("end_clients", name="visitor-report") == 0
@@ -165,7 +165,7 @@ def test_hit_ratio_is_low_and_stays_so(hosted: Hosted, client: redis.Redis) -> N
     stats = client.info("stats")
     assert stats["keyspace_hits"] / (stats["keyspace_hits"] + stats["keyspace_misses"]) < 0.1
     misses = stats["keyspace_misses"]
-    until(lambda: client.info("stats")["keyspace_misses"] > misses, 5, "misses go on")
+    until(lambda: client.info("stats")["keyspace_misses"] > misses, 60, "misses go on")
 
 
 def test_failing_snapshots_refuse_writes(hosted: Hosted, client: redis.Redis) -> None:

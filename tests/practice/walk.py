@@ -62,7 +62,7 @@ class Walk:
         return [pod for pod in listed[1]["items"] if is_ready(pod)]
 
     def rolled_out(self) -> None:
-        said = self("rollout", "status", WEB, "--timeout=10s")
+        said = self("rollout", "status", WEB, "--timeout=60s")
         assert 'deployment "web" successfully rolled out' in said
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Of the time that a loop lives, what it may spend in statements.
 BUSY_SHARE = 0.2
 NICE = 10
-EFFECT_SECONDS = 20.0
+EFFECT_SECONDS = 60.0
 POLL_SECONDS = 0.03
 MOST_PER_SECOND = 50
 ENDLESS = (
