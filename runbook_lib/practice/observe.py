@@ -63,8 +63,9 @@ class Observation(BaseModel):
         return {"client": client, "ask": ask, **rest}
 
     def __str__(self) -> str:
-        asked = " ".join(f"{key}={_short(value)}" for key, value in self.ask.items())
-        return f"{self.client} {asked}"
+        """The client, what it asks and what of the answer it looks at: two signs have two names."""
+        looks = {**self.ask, "find": self.find} if self.find else self.ask
+        return " ".join((self.client, *(f"{key}={_short(value)}" for key, value in looks.items())))
 
 
 EXPECTATIONS: dict[str, Callable[[Any, Any], bool]] = {

@@ -21,7 +21,7 @@ from runbook_lib.practice.steps import Step, refuse_impossible, take, wait_for
 
 FOLDER = Path(__file__).with_name("scenarios")
 HEALTHY = FOLDER / "healthy.yaml"
-# Rules look at two minutes: on so busy a machine that an alert fires of itself, it goes after these.
+# The alert that a busy machine fires of itself goes within these: its rule looks at two minutes.
 HEALTHY_SECONDS = 180.0
 
 Kind = Literal["fault", "red herring", "compound"]
