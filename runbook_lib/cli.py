@@ -171,7 +171,8 @@ def main() -> None:
         err.print(f"refused: {refused}", markup=False, highlight=False)
         raise SystemExit(2) from None
     except PracticeError as failed:
-        err.print(f"practice platform: {failed}", markup=False, highlight=False)
+        said = "; ".join([str(failed), *getattr(failed, "__notes__", [])])
+        err.print(f"practice platform: {said}", markup=False, highlight=False)
         raise SystemExit(PRACTICE_FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(TERMINATED) from None

@@ -24,7 +24,7 @@ UNWELL = 10
 app = typer.Typer(
     help="Rehearse on a platform of your own: real data systems, simulated cloud, on loopback.\n\n"
     "Exit codes: 0 done or healthy, 2 refused, 3 the platform could not do it, 10 (status) it is "
-    "up but not healthy.",
+    "up but not healthy, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -120,7 +120,8 @@ def heal(state: State = STATE) -> None:
 
     began = time.monotonic()
     platform = _attached(state)
-    scenarios.heal(platform)
+    with platform.changing():
+        scenarios.heal(platform)
     _say(f"healthy after {time.monotonic() - began:.1f} s")
 
 
@@ -175,7 +176,8 @@ def _break(platform: Platform, name: str) -> None:
 
     wanted = _found(name)
     _say(f"{wanted.id}: {wanted.title}")
-    scenarios.break_platform(platform, wanted, say=lambda line: _say(f"  {line}"))
+    with platform.changing():
+        scenarios.break_platform(platform, wanted, say=lambda line: _say(f"  {line}"))
     _say(f"next: runbook run {wanted.runbook}")
 
 

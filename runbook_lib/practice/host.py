@@ -145,15 +145,20 @@ async def run(host: Host, *, detached: bool) -> int:
     if not starting.done():
         return 1
     if failure := starting.exception():
-        while isinstance(failure, BaseExceptionGroup):
-            failure = failure.exceptions[0]  # systems start side by side: the first that failed
-        LOG.error("the practice platform did not start", exc_info=failure)
-        announce({"error": f"{type(failure).__name__}: {failure}"})
+        tell_failure(failure)
         return 1
     announce({"ready": True})
     await stopping
     await host.stop()
     return 0
+
+
+def tell_failure(failure: BaseException) -> None:
+    """Why it did not start: in the log, and to who started it."""
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]  # systems start side by side: the first that failed
+    LOG.error("the practice platform did not start", exc_info=failure)
+    announce({"error": f"{type(failure).__name__}: {failure}" if str(failure) else repr(failure)})
 
 
 def announce(what: dict[str, Any]) -> None:
@@ -165,7 +170,11 @@ def announce(what: dict[str, Any]) -> None:
 
 
 async def serve(state: Path, *, temporary: bool, detached: bool) -> None:
-    host = Host(state, temporary=temporary)
+    try:
+        host = Host(state, temporary=temporary)
+    except Exception as failure:  # noqa: BLE001 - the seam: whatever it is, who started us is told
+        tell_failure(failure)
+        os._exit(1)
     code = 1
     try:
         code = await run(host, detached=detached)

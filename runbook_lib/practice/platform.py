@@ -6,6 +6,7 @@ with Platform.start() as platform:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,9 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from runbook_lib.practice.access import Cluster
 from runbook_lib.practice.wait import until
@@ -24,11 +26,15 @@ from runbook_lib.practice.wait import until
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 CONTROL_SECONDS = 120.0
-LOCK = "host.lock"
+ANSWER_SECONDS = 20.0
+LOCK = "host.lock"  # also the mark of a folder that is a platform's: no other is ever cleared
+LOG = "host.log"
+CHANGING = "changing.lock"
 # The first tells others that a platform is there.
 LEFTOVERS = (
     "platform.json",
     "platform.json.part",
+    CHANGING,
     "kubeconfig",
     "runbook.toml",
     "kubernetes",
@@ -36,6 +42,11 @@ LEFTOVERS = (
     "network",
     "postgres",
     "redis",
+)
+# What platform.json says.
+DESCRIBED = frozenset(
+    {"env", "secrets", "passwords", "jwt_secret", "rotated", "endpoints", "pid", "control"}
+    | {"kubernetes"}
 )
 STAY = "stay\n"  # what makes a host outlive the process that started it
 
@@ -62,16 +73,13 @@ class Platform:
         self.state = state
         self._process = process
         self._temporary = temporary
-        try:
-            description = json.loads((state / "platform.json").read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise PracticeError(f"no practice platform runs in {state}") from None
+        description = _description(state)
         self.env: dict[str, str] = description["env"]
         self.secrets: list[str] = description["secrets"]
         self.passwords: dict[str, str] = description["passwords"]
         self.jwt_secret: str = description["jwt_secret"]
         # What a role's password or the JWT secret becomes when it is rotated.
-        self.rotated: dict[str, str] = description.get("rotated", {})
+        self.rotated: dict[str, str] = description["rotated"]
         self.endpoints: dict[str, str] = description["endpoints"]
         self.pid: int = description["pid"]
         self._control: dict[str, str] = description["control"]
@@ -91,7 +99,7 @@ class Platform:
             else _prepared(state.absolute())
         )
         options = ["--temporary"] * temporary + ["--detached"] * detached
-        with (folder / "host.log").open("w") as log:
+        with _log_of(folder) as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "runbook_lib.practice.host", str(folder), *options],
                 stdin=subprocess.PIPE,
@@ -104,7 +112,7 @@ class Platform:
                 start_new_session=True,
             )
         try:
-            _wait_until_ready(process, folder)
+            _wait_until_ready(process)
             if detached:
                 # Until here the host ends with us; from here on it is its own.
                 assert process.stdin
@@ -112,8 +120,12 @@ class Platform:
                     told.write(STAY)
                 return cls(folder)
             return cls(folder, process, temporary=temporary)
-        except BaseException:
+        except BaseException as error:
             _end(process)
+            if isinstance(error, PracticeError):
+                # A temporary folder goes, and with it the log.
+                tail = (folder / LOG).read_text(errors="replace")[-1500:] if temporary else ""
+                error.add_note(tail or f"see {folder / LOG}")
             if not _locked(folder):  # another one may have been quicker
                 _clear(folder, temporary=temporary)
             raise
@@ -122,17 +134,30 @@ class Platform:
     def attach(cls, state: Path) -> Platform:
         """The platform that runs in that folder. Raises PracticeError when none answers."""
         platform = cls(state.absolute())
-        platform.control("status")
+        platform.control("status", seconds=ANSWER_SECONDS)
         return platform
 
     def do(self, system: str, verb: str, **arguments: Any) -> Any:
         """Let one system do what one of its verbs says (see `System`), and return its answer."""
-        asked = {"system": system, "verb": verb, "arguments": arguments}
-        return self.control("do", **asked)["answer"]
+        done = self.control("do", system=system, verb=verb, arguments=arguments)
+        return done["answer"]
 
     def heal(self) -> None:
         """Every system running, and as it was after the start."""
         self.control("heal")
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Nobody else breaks or heals it meanwhile. Raises PracticeError where somebody does."""
+        with (self.state / CHANGING).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                said = (
+                    f"somebody breaks or heals the practice platform in {self.state}: wait for it"
+                )
+                raise PracticeError(said) from None
+            yield
 
     def become(self, command: list[str]) -> NoReturn:
         """Replace this process by `command`, connected to the platform, which ends with it.
@@ -157,7 +182,9 @@ class Platform:
         until(lambda: not description.exists(), STOP_SECONDS, f"end of host {self.pid}")
         _clear(self.state)
 
-    def control(self, action: str, **body: Any) -> dict[str, Any]:
+    def control(
+        self, action: str, *, seconds: float = CONTROL_SECONDS, **body: Any
+    ) -> dict[str, Any]:
         """Ask the host for `action` (see control.py). Raises PracticeError with its reason."""
         import httpx
 
@@ -166,7 +193,7 @@ class Platform:
                 self._control["url"],
                 json={"action": action, **body},
                 headers={"Authorization": f"Bearer {self._control['token']}"},
-                timeout=CONTROL_SECONDS,
+                timeout=seconds,
                 trust_env=False,
             )
             result: dict[str, Any] = answer.json()
@@ -201,6 +228,29 @@ class Platform:
         self.stop()
 
 
+def _description(state: Path) -> dict[str, Any]:
+    """What the host wrote of itself. Raises PracticeError where there is none, or another thing."""
+    file = state / "platform.json"
+    try:
+        found = json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise PracticeError(f"no practice platform runs in {state}") from None
+    except (OSError, ValueError) as error:
+        raise PracticeError(f"{file} is no description of a practice platform: {error}") from None
+    if missing := DESCRIBED - (found.keys() if isinstance(found, dict) else set()):
+        lacks = f"it lacks {', '.join(sorted(missing))}"
+        raise PracticeError(f"{file} is no description of a practice platform: {lacks}")
+    described: dict[str, Any] = found
+    return described
+
+
+def _log_of(folder: Path) -> IO[str]:
+    try:
+        return (folder / LOG).open("w")
+    except OSError as error:
+        raise PracticeError(f"{folder / LOG} cannot be written: {error.strerror}") from None
+
+
 def running_in(state: Path) -> Platform | None:
     """The platform that runs in that folder, or None.
 
@@ -219,11 +269,12 @@ def running_in(state: Path) -> Platform | None:
 def clear(state: Path) -> None:
     """Delete what a killed platform has left in its folder; its logs stay.
 
-    Raises PracticeError where a platform runs there.
+    A folder that no platform has marked is left alone. Raises PracticeError where one runs there.
     """
     if running_in(state):
         raise PracticeError(f"a practice platform runs in {state}")
-    _clear(state.absolute())
+    if (state / LOCK).exists():
+        _clear(state.absolute())
 
 
 def _locked(folder: Path) -> bool:
@@ -233,6 +284,8 @@ def _locked(folder: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except IsADirectoryError as error:
+        raise PracticeError(f"{folder / LOCK} is no lock: {error.strerror}") from None
     except BlockingIOError:
         return True
     except PermissionError as error:
@@ -241,9 +294,17 @@ def _locked(folder: Path) -> bool:
 
 
 def _prepared(folder: Path) -> Path:
-    """`folder`, ours alone, without what a platform of before left in it."""
+    """`folder`, ours alone, without what a platform of before left in it.
+
+    Raises PracticeError where it holds anything that is not a platform's.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (folder / LOCK).exists() and any(folder.iterdir()):
+            raise PracticeError(
+                f"{folder} holds files that are no practice platform's: name an empty folder"
+            )
+        (folder / LOCK).touch(mode=0o600)
         folder.chmod(0o700)
     except OSError as error:
         raise PracticeError(f"{folder} cannot be the platform's folder: {error.strerror}") from None
@@ -265,7 +326,7 @@ def _clear(folder: Path, *, temporary: bool = False) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_until_ready(process: subprocess.Popen[str], folder: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[str]) -> None:
     """Until the host's line on its standard output. Raises PracticeError with what it says."""
     assert process.stdout
     with process.stdout as announced:
@@ -275,9 +336,7 @@ def _wait_until_ready(process: subprocess.Popen[str], folder: Path) -> None:
     if line and "ready" in json.loads(line):
         return
     reason = json.loads(line)["error"] if line else "its process ended"
-    log = folder / "host.log"
-    tail = log.read_text(errors="replace")[-1500:] if log.exists() else ""
-    raise PracticeError(f"the practice platform did not start: {reason}\n{tail}")
+    raise PracticeError(f"the practice platform did not start: {reason}")
 
 
 def _end(process: subprocess.Popen[str]) -> None:

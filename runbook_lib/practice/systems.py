@@ -287,6 +287,10 @@ class Systems:
         api.write_kubeconfig(kubeconfig)
         configuration.write_text(_toml(self._settings()))
         environment = {"KUBECONFIG": str(kubeconfig), "RUNBOOK_CONFIG": str(configuration)}
+        for name in ("NO_PROXY", "no_proxy"):  # everything of ours is on loopback
+            environment[name] = ",".join(
+                filter(None, (os.environ.get(name), "127.0.0.1,localhost"))
+            )
         for system in self.all.values():
             environment |= system.environment()
         return {

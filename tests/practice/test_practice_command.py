@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.practice.platform import LEFTOVERS, running_in
+from runbook_lib.practice.platform import LEFTOVERS, Platform, running_in
 
-SECONDS = 60
+SECONDS = 180
 
 
 class Shell:
@@ -141,3 +141,45 @@ def test_the_list_names_every_scenario(shell: Shell) -> None:
     assert "rds-connection-exhaustion/leaking-client" in ids
     told = shell.practice("list").stdout.splitlines()
     assert [line.split()[0] for line in told[1:]] == ids
+
+
+def test_a_folder_of_somebody_else_is_left_alone(shell: Shell) -> None:
+    """Names that a platform uses too, in a folder that none has made."""
+    theirs = shell.folder / "infra"
+    (theirs / "kubernetes").mkdir(parents=True)
+    (theirs / "kubernetes" / "prod.yaml").write_text("precious\n")
+    (theirs / "kubeconfig").write_text("theirs\n")
+    theirs.chmod(0o755)
+    assert "no platform runs in infra" in shell.practice("down", "--state", "infra").stderr
+    refused = shell.practice("up", "--state", "infra", code=3).stderr
+    assert refused.endswith("no practice platform's: name an empty folder\n")
+    assert (theirs / "kubernetes" / "prod.yaml").read_text() == "precious\n"
+    assert sorted(one.name for one in theirs.iterdir()) == ["kubeconfig", "kubernetes"]
+    assert theirs.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("text", ["{not json", "{}", "[]", "\x00\xff"])
+def test_a_description_that_is_none_is_said_in_a_line(shell: Shell, text: str) -> None:
+    folder = shell.folder / "garbage"
+    folder.mkdir(exist_ok=True)
+    (folder / "platform.json").write_text(text)
+    for command in ("status", "env", "heal"):
+        said = shell.practice(command, "--state", "garbage", code=2).stderr
+        assert "platform.json is no description of a practice platform" in said
+        assert len(said.splitlines()) == 1
+
+
+def test_one_change_at_a_time(shell: Shell) -> None:
+    with Platform.attach(shell.folder / ".practice").changing():
+        for command in (("heal",), ("break", "full-disk")):
+            assert "somebody breaks or heals" in shell.practice(*command, code=3).stderr
+    assert "nothing" in shell.practice("status").stdout
+
+
+def test_a_start_that_fails_says_why(shell: Shell) -> None:
+    odd = Shell(shell.folder)
+    odd.env["RUNBOOK_PRACTICE_PROMETHEUS"] = "frob"
+    said = odd.practice("up", "--state", "odd", code=3).stderr
+    assert "frob" in said
+    assert "Traceback" not in said
+    assert (shell.folder / "odd" / "host.log").exists()
