@@ -34,11 +34,7 @@ _REFUSED = (
 
 
 async def answer(
-    call: Call,
-    store: Store,
-    behind: Behind,
-    identities: Identities,
-    request: web.Request,
+    call: Call, store: Store, behind: Behind, identities: Identities, request: web.Request
 ) -> web.StreamResponse:
     known = call.subresource in call.kind.subresources
     if not known or (call.path and call.subresource != "proxy"):

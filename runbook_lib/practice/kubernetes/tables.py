@@ -65,10 +65,7 @@ def table(call: Call, items: list[Object], meta: Object, store: Store) -> Object
             for column in columns
         ],
         "rows": [
-            {
-                "cells": [column.cell(item) for column in columns],
-                **_included(item, include),
-            }
+            {"cells": [column.cell(item) for column in columns], **_included(item, include)}
             for item in items
         ],
     }

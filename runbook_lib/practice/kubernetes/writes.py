@@ -6,12 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from runbook_lib.practice.kubernetes import reads, veil
-from runbook_lib.practice.kubernetes.admission import (
-    apply_defaults,
-    drop_nulls,
-    named,
-    updated,
-)
+from runbook_lib.practice.kubernetes.admission import apply_defaults, drop_nulls, named, updated
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.errors import (
     about,
