@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runbook_lib.practice.aws import wire
@@ -26,12 +26,12 @@ class Front:
         self,
         application: Application,
         handlers: Mapping[str, Handler],
-        check: Callable[[Call], None],
+        checks: Sequence[Callable[[Call], None]],
     ) -> None:
-        """`handlers` by "service.Operation"; `check` raises AwsError for who may not."""
+        """`handlers` by "service.Operation"; `checks` raise AwsError for what may not be."""
         self._application = application
         self._handlers = handlers
-        self._check = check
+        self._checks = checks
         self.rules = Rules()
         self.closing = threading.Event()
         # moto is not made for threads; and no request may draw ids while the account is seeded.
@@ -77,7 +77,8 @@ class Front:
             return call.refuse(_not_served(call))
         handler = self._handlers.get(f"{call.service}.{call.operation}")
         try:
-            self._check(call)
+            for check in self._checks:
+                check(call)
             document = handler(call) if handler else None
             if document is not None:
                 return call.answer(document)
@@ -86,8 +87,6 @@ class Front:
             return call.refuse(error)
         except wire.Refused as refused:
             return refused.response
-        except NotImplementedError:
-            return call.refuse(_unknown(call))
         kind = dict(response.headers).get("Content-Type", "")
         if response.status == 404 and call.service != "s3" and kind.startswith("text/html"):
             return call.refuse(_unknown(call))  # a path for which moto has no route

@@ -18,6 +18,7 @@ from runbook_lib.practice.aws.additions import Addition, Ask, Verb, backend
 from runbook_lib.practice.aws.faults import IAM_PREFIX, failure
 from runbook_lib.practice.aws.front import Handler
 from runbook_lib.practice.aws.lean import ACCOUNT
+from runbook_lib.practice.aws.policy_rules import Malformed, check_identity
 from runbook_lib.practice.aws.wire import INTERNAL, AwsError, Call, Document
 
 S3_ACTIONS = {
@@ -186,6 +187,11 @@ class Identity(Addition):
             one["ContextKeyName"]: one["ContextKeyValues"][0]
             for one in given.get("ContextEntries", [])
         }
+        for text in given.get("PolicyInputList", []):
+            try:
+                check_identity(text)
+            except Malformed as error:
+                raise AwsError("InvalidInput", str(error)) from None
         documents = [*documents, *given.get("PolicyInputList", [])]
         resources = given.get("ResourceArns", ["*"])
         owned = [given["ResourcePolicy"]] if "ResourcePolicy" in given else []

@@ -13,6 +13,7 @@ from typing import Any
 
 from runbook_lib.practice.aws.wire import AwsError, Document
 
+OPERATORS = ("StringEquals", "StringLike", "StringNotEquals", "StringNotLike", "Bool", "Null")
 ALLOWED, EXPLICIT_DENY, IMPLICIT_DENY = "allowed", "explicitDeny", "implicitDeny"
 Context = dict[str, str]
 
@@ -49,7 +50,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _like(patterns: Any, value: str, *, folded: bool = False) -> bool:
+def like(patterns: Any, value: str, *, folded: bool = False) -> bool:
     """Whether one of the patterns (* and ? are wild) is met."""
     for pattern in _listed(patterns):
         # fnmatch knows [sets], IAM does not.
@@ -69,14 +70,14 @@ def _concerns(
     principals: Iterable[str] | None,
 ) -> bool:
     if "NotAction" in statement:
-        if _like(statement["NotAction"], action, folded=True):
+        if like(statement["NotAction"], action, folded=True):
             return False
-    elif not _like(statement.get("Action", []), action, folded=True):
+    elif not like(statement.get("Action", []), action, folded=True):
         return False
     if resource is not None:
-        if "NotResource" in statement and _like(statement["NotResource"], resource):
+        if "NotResource" in statement and like(statement["NotResource"], resource):
             return False
-        if "Resource" in statement and not _like(statement["Resource"], resource):
+        if "Resource" in statement and not like(statement["Resource"], resource):
             return False
     if principals is not None and not _names(statement, set(principals)):
         return False
@@ -97,23 +98,28 @@ def _names(statement: Document, principals: set[str]) -> bool:
     return "*" in named or bool(named & principals)
 
 
+def check_operator(operator: str) -> None:
+    """Raises AwsError for a condition operator that is not evaluated here."""
+    if operator.removesuffix("IfExists") not in OPERATORS:
+        raise AwsError(
+            "NotImplemented", f"The practice platform evaluates no condition {operator}.", 501
+        )
+
+
 def _holds(operator: str, key: str, values: Any, context: Context) -> bool:
+    check_operator(operator)
     optional = operator.endswith("IfExists")
     base = operator.removesuffix("IfExists")
     actual = context.get(key)
     if base == "Null":
         return (actual is None) == (str(_listed(values)[0]).lower() == "true")
-    if base not in ("StringEquals", "StringLike", "StringNotEquals", "StringNotLike", "Bool"):
-        raise AwsError(
-            "NotImplemented", f"The practice platform evaluates no condition {operator}.", 501
-        )
     negated = "Not" in base
     if actual is None:
         return optional or negated
     if base == "Bool":
         return actual.lower() in [str(one).lower() for one in _listed(values)]
     met = (
-        _like(values, actual)
+        like(values, actual)
         if base.endswith("Like")
         else actual in [str(one) for one in _listed(values)]
     )

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.practice.aws import ec2_filters
 from runbook_lib.practice.aws.acm import Certificates
 from runbook_lib.practice.aws.additions import Addition
 from runbook_lib.practice.aws.autoscaling import AutoScaling
@@ -28,6 +29,7 @@ from runbook_lib.practice.aws.elbv2 import LoadBalancing
 from runbook_lib.practice.aws.front import Front
 from runbook_lib.practice.aws.identity import Identity
 from runbook_lib.practice.aws.lean import ACCOUNT, REGION, application, load_moto
+from runbook_lib.practice.aws.policy_rules import PolicyRules
 from runbook_lib.practice.aws.quotas import Quotas
 from runbook_lib.practice.aws.rds import Rds
 from runbook_lib.practice.aws.route53 import Route53
@@ -74,6 +76,7 @@ class Aws(System):
             Certificates(self.ask),
             Ec2(self.ask, self.metrics),
             self.balancing,
+            PolicyRules(self.ask),
             Quotas(self.ask),
             self.rds,
             Route53(self.ask),
@@ -106,7 +109,7 @@ class Aws(System):
             for addition in self._additions
             for name, handler in addition.handlers().items()
         }
-        self._front = Front(application(), handlers, self._identity.check)
+        self._front = Front(application(), handlers, (self._identity.check, ec2_filters.check))
         self._listen()
 
     async def start(self) -> None:

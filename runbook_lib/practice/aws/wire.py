@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ SIGNED_AS = {
 # The access key id of calls from inside the process: the account's administrator.
 INTERNAL = "internal"
 JSON_SERVICES = ("cloudwatch",)  # several protocols; boto3 speaks JSON to them
+LOG = logging.getLogger("practice.aws")
 
 
 class AwsError(Exception):
@@ -121,18 +123,33 @@ class Call:
         return {**self.environ, "wsgi.input": io.BytesIO(self.body)}
 
     def pass_on(self) -> Response:
-        """What moto answers, as bytes."""
+        """What moto answers, as bytes. Raises AwsError where it breaks or knows no answer."""
         status: list[Any] = []
 
         def started(line: str, headers: list[tuple[str, str]], *_: Any) -> None:
             status[:] = [int(line.split()[0]), headers]
 
-        answer = self.application(self._anew(), started)
         try:
-            body = b"".join(answer)
-        finally:
-            getattr(answer, "close", lambda: None)()
+            answer = self.application(self._anew(), started)
+            try:
+                body = b"".join(answer)
+            finally:
+                getattr(answer, "close", lambda: None)()
+        except NotImplementedError as error:
+            raise self._unserved(f": {error}".split(" has not been implemented")[0]) from error
+        except Exception as error:
+            # What moto raises depends on what it is asked: the platform itself is well.
+            LOG.warning("moto fails at %s:%s", self.service, self.operation, exc_info=True)
+            raise self._unserved(f", as it was asked: {type(error).__name__}: {error}") from error
         return Response(status[0], status[1], body)
+
+    def _unserved(self, why: str) -> AwsError:
+        """Loud, and with a status that no client tries again."""
+        return AwsError(
+            "NotImplemented",
+            f"The practice platform's AWS does not serve {self.service}:{self.operation}{why}",
+            501,
+        )
 
     def forward(self) -> Document:
         """What moto answers, as a boto3 user sees it. Raises Refused with moto's refusal."""

@@ -1,0 +1,153 @@
+"""What AWS refuses is refused here too, in its code, and leaves the account as it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from runbook_lib.practice.aws.server import Aws
+
+CLUSTER = "mlops-platform-production"
+ARTIFACTS = f"{CLUSTER}-artifacts"
+ROLE = "mlops-mlflow-role"
+ALLOWED = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{ARTIFACTS}/*"}
+TRUST = {
+    "Effect": "Allow",
+    "Principal": {"Service": "ec2.amazonaws.com"},
+    "Action": "sts:AssumeRole",
+}
+FILTER = {"Filters": [{"Name": "nonsense", "Values": ["x"]}]}
+
+
+def refused(call: Any, **arguments: Any) -> tuple[str, int, str]:
+    """The code, the status and the words with which AWS refuses that call."""
+    with pytest.raises(ClientError) as caught:
+        call(**arguments)
+    error = caught.value.response
+    return (
+        error["Error"]["Code"],
+        error["ResponseMetadata"]["HTTPStatusCode"],
+        error["Error"]["Message"],
+    )
+
+
+def policy(*statements: Any) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+def without(statement: dict[str, Any], *fields: str, **more: Any) -> dict[str, Any]:
+    return {key: value for key, value in statement.items() if key not in fields} | more
+
+
+def test_what_breaks_moto_is_not_served_and_no_trouble_of_the_platform(
+    account: Aws, caplog: pytest.LogCaptureFixture
+) -> None:
+    rds = account.client("rds")
+    with caplog.at_level(logging.WARNING):
+        code, status, said = refused(rds.describe_option_groups)
+    assert (code, status) == ("NotImplemented", 501)
+    assert "rds:DescribeOptionGroups" in said
+    assert {one.levelname for one in caplog.records} == {"WARNING"}
+    assert "Traceback" in caplog.text
+    assert rds.describe_db_instances()["DBInstances"]
+
+
+def test_filters_that_ec2_does_not_have(account: Aws) -> None:
+    ec2 = account.client("ec2")
+    for call in (ec2.describe_security_groups, ec2.describe_instances, ec2.describe_nat_gateways):
+        assert refused(call, **FILTER) == (
+            "InvalidParameterValue",
+            400,
+            "The filter 'nonsense' is invalid",
+        )
+    for name, value in (("tag:Name", "*"), ("tag-key", "Name"), ("vpc-id", "vpc-*")):
+        assert ec2.describe_subnets(Filters=[{"Name": name, "Values": [value]}]) is not None
+
+
+def test_filters_that_only_aws_has_are_not_served(account: Aws) -> None:
+    ec2 = account.client("ec2")
+    hypervisor = [{"Name": "hypervisor", "Values": ["xen"]}]
+    code, status, said = refused(ec2.describe_instances, Filters=hypervisor)
+    assert (code, status) == ("NotImplemented", 501)
+    assert "'hypervisor'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("bad", "Policies must be valid JSON and the first byte must be '{'"),
+        ("{bad", "This policy contains invalid Json"),
+        ("{}", "Missing required field Statement"),
+        (policy(), "Statement is empty"),
+        (policy(without(ALLOWED, "Effect", Principal="*")), "Missing required field Effect"),
+        (policy(without(ALLOWED, Effect="Maybe", Principal="*")), "Invalid effect: Maybe"),
+        (policy(ALLOWED), "Missing required field Principal"),
+        (policy(without(ALLOWED, Principal="mlflow")), "Invalid principal"),
+        (policy(without(ALLOWED, "Action", Principal="*")), "Missing required field Action"),
+        (policy(without(ALLOWED, "Resource", Principal="*")), "Missing required field Resource"),
+        (policy(without(ALLOWED, Principal="*", Action="ec2:*")), "invalid action"),
+        (policy(without(ALLOWED, Principal="*", Resource="arn:aws:s3:::x/*")), "invalid resource"),
+        (policy(without(ALLOWED, Principal="*", Condition=[])), "Syntax errors"),
+    ],
+)
+def test_bucket_policies_that_s3_refuses(account: Aws, text: str, said: str) -> None:
+    s3 = account.client("s3")
+    code, status, words = refused(s3.put_bucket_policy, Bucket=ARTIFACTS, Policy=text)
+    assert (code, status) == ("MalformedPolicy", 400)
+    assert said in words
+    assert s3.list_objects_v2(Bucket=ARTIFACTS)["KeyCount"] > 0
+
+
+def test_policies_that_iam_refuses(account: Aws) -> None:
+    iam = account.client("iam")
+    for text, said in (
+        ("{bad", "Syntax errors in policy."),
+        (policy(without(ALLOWED, "Effect")), "Syntax errors in policy."),
+        (policy(without(ALLOWED, "Action")), "must contain actions"),
+        (policy(without(ALLOWED, "Resource")), "must contain resources"),
+        (policy(without(ALLOWED, Principal="*")), "should not specify a principal"),
+    ):
+        for call, more in (
+            (iam.put_role_policy, {"RoleName": ROLE, "PolicyName": "p"}),
+            (iam.put_user_policy, {"UserName": "on-call", "PolicyName": "p"}),
+            (iam.create_policy, {"PolicyName": "p"}),
+        ):
+            code, status, words = refused(call, PolicyDocument=text, **more)
+            assert (code, status) == ("MalformedPolicyDocument", 400)
+            assert said in words
+        arn = f"arn:aws:iam::123456789012:role/{ROLE}"
+        simulated = {"PolicySourceArn": arn, "ActionNames": ["s3:GetObject"]}
+        answer = refused(iam.simulate_principal_policy, PolicyInputList=[text], **simulated)
+        assert answer[:2] == ("InvalidInput", 400)
+
+
+def test_trust_policies_that_iam_refuses(account: Aws) -> None:
+    iam = account.client("iam")
+    for text, said in (
+        ("{bad", "invalid Json"),
+        (policy(without(TRUST, "Principal")), "Missing required field Principal"),
+        (policy(without(TRUST, "Action")), "Missing required field Action"),
+        (policy(without(TRUST, Resource="*")), "prohibited field Resource"),
+        (policy(without(TRUST, Action="s3:*")), "may only specify STS AssumeRole actions"),
+    ):
+        for call, document in (
+            (iam.create_role, {"AssumeRolePolicyDocument": text}),
+            (iam.update_assume_role_policy, {"PolicyDocument": text}),
+        ):
+            code, status, words = refused(call, RoleName=ROLE, **document)
+            assert (code, status) == ("MalformedPolicyDocument", 400)
+            assert said in words
+
+
+def test_conditions_that_are_not_evaluated_are_not_kept(account: Aws) -> None:
+    s3 = account.client("s3")
+    condition = {"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}
+    text = policy(without(ALLOWED, Principal="*", Condition=condition))
+    code, status, said = refused(s3.put_bucket_policy, Bucket=ARTIFACTS, Policy=text)
+    assert (code, status) == ("NotImplemented", 501)
+    assert "IpAddress" in said
+    assert s3.list_objects_v2(Bucket=ARTIFACTS)["KeyCount"] > 0
