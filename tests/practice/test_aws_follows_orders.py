@@ -178,11 +178,13 @@ def test_a_heal_starts_what_was_stopped(breakable: Platform) -> None:
     assert answers(breakable)
 
 
+@pytest.mark.slow
 def test_a_heal_comes_after_a_reboot_that_runs(breakable: Platform) -> None:
-    change(breakable, "pending-reboot", max_connections="60")
-    reboot(breakable)
-    scenario.heal(breakable)
-    assert (status(breakable), setting(breakable, "max_connections")) == ("available", "40")
+    for _ in range(4):  # wherever in the restart the heal comes
+        change(breakable, "pending-reboot", max_connections="60")
+        reboot(breakable)
+        scenario.heal(breakable)
+        assert (status(breakable), setting(breakable, "max_connections")) == ("available", "40")
 
 
 @pytest.mark.slow
