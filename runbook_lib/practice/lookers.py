@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from runbook_lib.practice.platform import Platform
 
 SECONDS = 5.0
+# Those of the platform's endpoints that speak plain HTTP.
+HTTP_ENDPOINTS = ("mlflow", "api", "feast", "models", "prometheus", "alertmanager")
 
 
 class CouldNotLook(Exception):
@@ -41,6 +43,8 @@ class Looker:
             inspect.signature(self.function).bind(None, **_named(asked))
         except TypeError as error:
             raise ValueError(f"{self.function.__name__}: {error}") from None
+        if "at" in asked and asked["at"] not in HTTP_ENDPOINTS:
+            raise ValueError(f"http: no endpoint {asked['at']!r}; {', '.join(HTTP_ENDPOINTS)}")
 
     def look(self, platform: Platform, **asked: Any) -> Any:
         return self.function(platform, **_named(asked))
@@ -217,9 +221,7 @@ def http(
     """
     import httpx
 
-    base = platform.endpoints.get(at)
-    if base is None:
-        raise CouldNotLook(f"the platform has no endpoint {at!r}")
+    base = platform.endpoints[at]
     statuses = []
     try:
         with httpx.Client(trust_env=False, timeout=seconds) as client:
@@ -267,7 +269,10 @@ def aws(
     moments = {key: now - datetime.timedelta(seconds=age) for key, age in (ago or {}).items()}
     arguments = {**(with_ or {}), **moments}
     try:
-        answer = getattr(aws_client(platform, service, seconds), operation)(**arguments)
+        client = aws_client(platform, service, seconds)
+        if not hasattr(client, operation):
+            raise CouldNotLook(f"{service} has no operation {operation!r}")
+        answer = getattr(client, operation)(**arguments)
     except (BotoCoreError, ClientError) as failure:
         raise CouldNotLook(str(failure)) from None
     answer.pop("ResponseMetadata", None)

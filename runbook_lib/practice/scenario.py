@@ -6,7 +6,6 @@ only place that knows of it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from runbook_lib.practice.observe import Observation, Sight, look
+from runbook_lib.practice.observe import Observation, faults_of, look, refuse_bad_pattern
 from runbook_lib.practice.platform import Platform, PracticeError
-from runbook_lib.practice.steps import Step, refuse_impossible, take, wait_for
+from runbook_lib.practice.steps import EFFECT_SECONDS, Step, refuse_impossible, take, wait_for
 
 FOLDER = Path(__file__).with_name("scenarios")
 HEALTHY = FOLDER / "healthy.yaml"
@@ -53,7 +52,7 @@ class Finds(Strict):
     def _cause_with_outcome(self) -> Finds:
         if (self.outcome == "cause found") != bool(self.cause):
             raise ValueError("`cause` goes with the outcome `cause found`, and only with it")
-        re.compile(self.about)
+        refuse_bad_pattern(self.about)
         return self
 
 
@@ -103,11 +102,7 @@ def load(path: Path) -> Scenario:
             raise ValueError("the file is no mapping")
         return Scenario.model_validate({"runbook": path.parent.name, "name": path.stem, **given})
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
-            for one in error.errors()
-        )
-        raise PracticeError(f"{path.parent.name}/{path.name}: {faults}") from None
+        raise PracticeError(f"{path.parent.name}/{path.name}: {faults_of(error)}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise PracticeError(f"{path.parent.name}/{path.name}: {error}") from None
 
@@ -136,8 +131,8 @@ def signs_of_health() -> tuple[Observation, ...]:
 
 def ailments(platform: Platform) -> dict[str, str]:
     """The signs of health that are not seen now, and what is there instead."""
-    sights: dict[str, Sight] = {str(one): look(platform, one) for one in signs_of_health()}
-    return {name: sight.said for name, sight in sights.items() if not sight.seen}
+    sights = [(str(one), look(platform, one)) for one in signs_of_health()]
+    return {name: sight.said for name, sight in sights if not sight.seen}
 
 
 def wait_until_healthy(platform: Platform) -> None:
@@ -152,25 +147,41 @@ def heal(platform: Platform) -> None:
     wait_until_healthy(platform)
 
 
-def break_platform(platform: Platform, scenario: Scenario, say: Say = lambda _: None) -> None:
-    """Take the scenario's steps and wait until its symptom shows. Raises PracticeError."""
+def break_platform(
+    platform: Platform,
+    scenario: Scenario,
+    say: Say = lambda _: None,
+    seconds: float = EFFECT_SECONDS,
+) -> None:
+    """Take the scenario's steps and wait until its symptom shows, so long for each of its signs.
+
+    Raises PracticeError.
+    """
     refuse_impossible(platform, scenario.break_)
     if scenario.id in platform.control("status")["broken"]:
         raise PracticeError(f"{scenario.id} is broken already; heal first.")
     platform.control("note", scenario=scenario.id)
     _take_all(platform, scenario.break_, say)
     for sign in scenario.symptom:
-        wait_for(platform, sign)
+        wait_for(platform, sign, seconds)
         say(f"seen: {sign}")
 
 
-def repair(platform: Platform, scenario: Scenario, say: Say = lambda _: None) -> None:
-    """Mend it as its runbook says and wait until it counts as healed. Raises PracticeError."""
+def repair(
+    platform: Platform,
+    scenario: Scenario,
+    say: Say = lambda _: None,
+    seconds: float = EFFECT_SECONDS,
+) -> None:
+    """Mend it as its runbook says and wait until it counts as healed, as `break_platform` does.
+
+    Raises PracticeError.
+    """
     if scenario.repair is None:
         raise PracticeError(f"{scenario.id} is a {scenario.kind}: there is nothing to repair.")
     _take_all(platform, scenario.repair.steps, say)
     for sign in scenario.healed:
-        wait_for(platform, sign)
+        wait_for(platform, sign, seconds)
         say(f"seen: {sign}")
 
 

@@ -11,22 +11,27 @@ import contextlib
 import datetime
 import inspect
 import json
-import string
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from runbook_lib.practice.access import STRATEGIC_PATCH, Cluster, resource_path
 from runbook_lib.practice.lookers import LOOKERS, CouldNotLook
-from runbook_lib.practice.observe import Observation, look
+from runbook_lib.practice.observe import Observation, faults_of, look
 from runbook_lib.practice.platform import Platform, PracticeError
+from runbook_lib.practice.postgres.server import APPLICATION_ROLES
 from runbook_lib.practice.seed.parts import NODES
 from runbook_lib.practice.wait import until
 
 PROGRAM = "practice.runbook/program"
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 EFFECT_SECONDS = 60.0
+# Words that are random at each start, so that no file can say them, and those that come after them.
+WORDS = ("jwt_secret", *(f"password_{role}" for role in APPLICATION_ROLES))
+ALL_WORDS = (*WORDS, *(f"rotated_{word}" for word in WORDS))
+WORD = re.compile(r"\$\{([^}]*)\}")
 
 
 class Step(BaseModel):
@@ -44,19 +49,41 @@ class Step(BaseModel):
         if not isinstance(given, dict) or len(given) != 1:
             raise ValueError("a step is one `system.verb` and its arguments")
         [(name, arguments)] = given.items()
+        arguments = arguments or {}
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise ValueError("a step is one `system.verb` and its arguments, by name")
         system, _, verb = name.partition(".")
-        step = {"system": system, "verb": verb, "arguments": arguments or {}}
+        step = {"system": system, "verb": verb, "arguments": arguments}
+        if system != "aws":  # whose verbs know names of the account, and refuse all others
+            _refuse_unknown_words(arguments)
         if name == "wait":
-            Observation.model_validate(arguments)
+            _refuse_bad_look(arguments)
         elif name == "sql":
-            LOOKERS["sql"].refuse_unknown(step["arguments"])
+            LOOKERS["sql"].refuse_unknown(arguments)
         elif name in CALLS:
-            _refuse_unknown(name, step["arguments"])
+            _refuse_unknown(name, arguments)
         return step
 
     def __str__(self) -> str:
         words = " ".join(f"{key}={json.dumps(value)}" for key, value in self.arguments.items())
         return f"{self.system}.{self.verb} {words}".replace(". ", " ").strip()
+
+
+def _refuse_bad_look(asked: Any) -> None:
+    try:
+        Observation.model_validate(asked)
+    except ValidationError as error:
+        raise ValueError(f"wait: {faults_of(error)}") from None
+
+
+def _refuse_unknown_words(value: Any) -> None:
+    if isinstance(value, str):
+        for word in WORD.findall(value):
+            if word not in ALL_WORDS:
+                raise ValueError(f"nobody knows ${{{word}}}; there are {', '.join(ALL_WORDS)}")
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _refuse_unknown_words(one)
 
 
 def _refuse_unknown(name: str, arguments: dict[str, Any]) -> None:
@@ -111,14 +138,12 @@ def take(platform: Platform, step: Step) -> None:
 
 
 def _filled(value: Any, platform: Platform) -> Any:
-    """`${password_ROLE}` and `${jwt_secret}` are random at each start, so no file can name them.
-
-    `${rotated_password_ROLE}` and `${rotated_jwt_secret}` are those that come after them.
-    """
+    """`${jwt_secret}` and the other words, as they are on this platform; the rest is left."""
     if isinstance(value, str):
-        known = {f"password_{role}": word for role, word in platform.passwords.items()}
+        known = {"jwt_secret": platform.jwt_secret}
+        known |= {f"password_{role}": word for role, word in platform.passwords.items()}
         known |= {f"rotated_{name}": word for name, word in platform.rotated.items()}
-        return string.Template(value).safe_substitute(known, jwt_secret=platform.jwt_secret)
+        return WORD.sub(lambda word: known.get(word[1], word[0]), value)
     if isinstance(value, dict):
         return {name: _filled(one, platform) for name, one in value.items()}
     return [_filled(one, platform) for one in value] if isinstance(value, list) else value
@@ -169,10 +194,16 @@ def create(cluster: Cluster, object: dict[str, Any], of: str, namespace: str = "
 
 
 def delete(
-    cluster: Cluster, what: str, namespace: str = "", labels: str = "", now: bool = False
+    cluster: Cluster,
+    what: str,
+    namespace: str = "",
+    labels: str = "",
+    fields: str = "",
+    now: bool = False,
 ) -> None:
-    """Delete one object, or with `labels` all that they select."""
-    query = {"labelSelector": labels} if labels else {}
+    """Delete one object, or all that `labels` and `fields` select."""
+    query = {"labelSelector": labels, "fieldSelector": fields}
+    query = {name: text for name, text in query.items() if text}
     if now:
         query["gracePeriodSeconds"] = "0"
     cluster.delete(resource_path(what, namespace), **query)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib.practice.lookers import LOOKERS, CouldNotLook
+from runbook_lib.practice.lookers import HTTP_ENDPOINTS, LOOKERS, CouldNotLook
 from runbook_lib.practice.platform import Platform
 
 WHERE = {"labels": "app=platform-api", "namespace": "mlops-platform"}
@@ -41,3 +41,13 @@ def test_what_cannot_be_looked_at(
         assert words in str(failure)
     else:  # a command that could not be started ends as its runtime says
         assert (seen["code"], words in seen["text"]) == (127, True)
+
+
+def test_all_endpoints_over_http_are_known(platform: Platform) -> None:
+    over_http = {name for name, at in platform.endpoints.items() if at.startswith("http")}
+    assert over_http == set(HTTP_ENDPOINTS)
+
+
+def test_an_operation_that_aws_does_not_have_is_not_seen(platform: Platform) -> None:
+    with pytest.raises(CouldNotLook, match="rds has no operation 'describe_everything'"):
+        LOOKERS["aws"].look(platform, call="rds.describe_everything")

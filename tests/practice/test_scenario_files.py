@@ -6,37 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from practice.scenarios import WHOLE, written
 
 from runbook_lib.practice import scenario as scenarios
 from runbook_lib.practice.platform import Platform, PracticeError
 from runbook_lib.practice.scenario import Scenario
 from runbook_lib.practice.steps import Step, refuse_impossible, take
 
-WHOLE: dict[str, Any] = {
-    "title": "Nothing much",
-    "kind": "fault",
-    "break": [{"postgres.leak": {"application": "platform-api", "sessions": 3}}],
-    "symptom": [{"sql": {"run": "SELECT 1", "find": "[0][0]", "is": 1}}],
-    "finds": {"outcome": "cause found", "cause": "rds-connection-leak", "about": "platform-api"},
-    "never_blames": ["rds-slow-queries"],
-    "repair": {"by": "kubectl rollout restart", "steps": [{"postgres.heal": {}}]},
-    "healed": [{"sql": {"run": "SELECT 1"}}],
-}
-
-
-def written(folder: Path, **changes: Any) -> Path:
-    """A file with a whole scenario but for these changes; None leaves a key out."""
-    given = {name: one for name, one in (WHOLE | changes).items() if one is not None}
-    path = folder / "made" / "up.yaml"
-    path.parent.mkdir()
-    path.write_text(yaml.safe_dump(given))
-    return path
-
 
 def test_a_whole_file_is_read(tmp_path: Path) -> None:
     one = scenarios.load(written(tmp_path))
     assert (one.id, one.break_[0].verb) == ("made/up", "leak")
+
+
+def sees(**symptom: Any) -> dict[str, Any]:
+    return {"symptom": [symptom]}
+
+
+def does(step: str, arguments: Any) -> dict[str, Any]:
+    return {"break": [{step: arguments}]}
 
 
 @pytest.mark.parametrize(
@@ -54,6 +42,21 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
         ({"never_blames": None}, "a fault says what must not be blamed"),
         ({"finds": {"outcome": "cause found"}}, "`cause` goes with the outcome"),
         ({"kind": "red herring"}, "a red herring's right answer is healthy or recovered"),
+        (sees(sql={"run": "x", "find": "items[?"}), "'items[?' is no JMESPath"),
+        (sees(sql={"run": "x", "find": "size(@)"}), "JMESPath has no function size()"),
+        (sees(sql={"run": "x", "find": "[0].[length(@, @)]"}), "length() takes 1 arguments, not 2"),
+        (sees(sql={"run": "x", "matches": "a(b"}), "'a(b' is no regular expression"),
+        (sees(sql={"run": "x", "error": "["}), "'[' is no regular expression"),
+        (sees(sql={"run": "x", "error": "x", "is": 1}), "`error` stands alone"),
+        (sees(sql={"run": "x", "above": "much"}), "symptom.0.above: Input should be a valid num"),
+        (sees(sql=["SELECT 1"]), "sql: what it asks is a mapping"),
+        (sees(http={"at": "grafana"}), "no endpoint 'grafana'"),
+        (does("wait", {"sql": {"run": "x", "matches": "a(b"}}), "wait: matches: 'a(b' is no"),
+        (does("wait", {}), "an observation is one client"),
+        (does("postgres.leak", ["platform-api"]), "its arguments, by name"),
+        (does("sql", {"run": "SELECT '${jwt-secret}'"}), "nobody knows ${jwt-secret}"),
+        (does("a.b", {"c": [{"d": "x${rotated_password_root}"}]}), "${rotated_password_root}"),
+        ({"finds": {**WHOLE["finds"], "about": "a(b"}}, "'a(b' is no regular expression"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line(

@@ -60,3 +60,26 @@ def test_a_redis_that_hangs_is_given_up_once(platform: Platform) -> None:
     finally:
         platform.do("redis", "heal")
     assert look(platform, Observation.model_validate({"redis": {**REDIS, "is": True}})).seen
+
+
+def test_words_that_no_file_can_say_are_filled_in(platform: Platform) -> None:
+    said = {"message": "${password_mlflow} and ${rotated_jwt_secret} for $5"}
+    made = {"metadata": {"name": "words"}, "data": said}
+    where = {"namespace": "models"}
+    create = {"of": "configmaps", "object": made, **where}
+    take(platform, Step.model_validate({"kubernetes.create": create}))
+    words = f"{platform.passwords['mlflow']} and {platform.rotated['jwt_secret']} for $5"
+    try:
+        asked = {"get": "configmaps/words", **where, "find": "data.message", "is": words}
+        assert look(platform, Observation.model_validate({"kubernetes": asked})).seen
+    finally:
+        gone = {"what": "configmaps/words", **where}
+        take(platform, Step.model_validate({"kubernetes.delete": gone}))
+
+
+def test_only_the_selected_objects_are_deleted(platform: Platform) -> None:
+    none = {"what": "pods", "namespace": "mlops-platform", "fields": "status.phase=Failed"}
+    pods = {"get": "pods", "namespace": "mlops-platform", "find": "length(items)"}
+    before = look(platform, Observation.model_validate({"kubernetes": pods})).said
+    take(platform, Step.model_validate({"kubernetes.delete": none}))
+    assert look(platform, Observation.model_validate({"kubernetes": pods})).said == before
