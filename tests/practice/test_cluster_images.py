@@ -29,6 +29,10 @@ def test_given(image: str) -> None:
     assert REGISTRY.refuses(image) == ""
 
 
+def test_without_an_account_every_ecr_gives() -> None:
+    assert Registry().refuses(f"{OWN}/platform-api:1.8.3") == ""
+
+
 @pytest.mark.parametrize(
     ("image", "why"),
     [

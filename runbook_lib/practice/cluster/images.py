@@ -15,7 +15,10 @@ _ECR = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com")
 
 @dataclass(frozen=True)
 class Registry:
-    """The account's private registry: its host, and the "name:tag"s that it holds."""
+    """The account's private registry: its host, and the "name:tag"s that it holds.
+
+    Of a cluster without an account (no host) every ECR gives what it is asked for.
+    """
 
     host: str = ""
     images: frozenset[str] = frozenset()
@@ -27,6 +30,8 @@ class Registry:
         """
         host, name = _parts(image)
         if "@" in name or host in PUBLIC or (host == self.host and name in self.images):
+            return ""
+        if not self.host and _ECR.fullmatch(host):
             return ""
         failed = f'failed to resolve reference "{image}"'
         path, _, tag = name.partition(":")
