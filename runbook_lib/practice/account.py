@@ -1,8 +1,12 @@
-"""What the cluster follows in its AWS account: access to its endpoint, group's bounds, images."""
+"""What the cluster follows in its AWS account: access to its endpoint, node group, images.
+
+And what it asks of it: as many machines as its autoscaler wants.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -10,6 +14,8 @@ from typing import Any
 from runbook_lib.practice.aws.additions import backend
 from runbook_lib.practice.aws.names import CLUSTER
 from runbook_lib.practice.aws.server import Aws
+from runbook_lib.practice.aws.wire import AwsError
+from runbook_lib.practice.cluster.groups import Machine
 from runbook_lib.practice.cluster.images import Registry
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.seed.parts import REGISTRY
@@ -35,25 +41,33 @@ class Bounds:
 class Account:
     lets_us_in: bool
     bounds: Bounds | None
+    machines: tuple[Machine, ...]  # of the group
     images: frozenset[str]  # "name:tag" of its registry
 
 
-async def follow(aws: Aws, api: KubernetesApi) -> None:
-    """Let the cluster follow its account until cancelled."""
+async def follow(aws: Aws, api: KubernetesApi, alone: asyncio.Lock) -> None:
+    """Let the cluster follow its account until cancelled; `alone` is held while it looks."""
     while True:
-        account = await asyncio.to_thread(_read, aws)
-        await api.let_in(account.lets_us_in)
-        api.bound_node_group(asdict(account.bounds) if account.bounds else {})
-        api.kubelet.registry = Registry(REGISTRY, account.images)
+        async with alone:
+            wanted = api.node_groups.take_wanted()
+            account = await asyncio.to_thread(_read, aws, wanted)
+            await api.let_in(account.lets_us_in)
+            api.node_groups.bounds = asdict(account.bounds) if account.bounds else {}
+            api.node_groups.machines = list(account.machines)
+            api.kubelet.registry = Registry(REGISTRY, account.images)
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _read(aws: Aws) -> Account:
+def _read(aws: Aws, wanted: int | None) -> Account:
+    """What the account says, once it was asked for this many machines."""
     with aws.undisturbed():
         groups = list(backend("autoscaling").autoscaling_groups.values())
+        if groups and wanted is not None:
+            _ask_for(aws, groups[0].name, wanted)
         return Account(
             lets_in(aws.eks.endpoint_access(), OWN_ADDRESS),
             _bounds(groups[0]) if groups else None,
+            _machines(groups[0]) if groups else (),
             frozenset(
                 f"{repository.name}:{tag}"
                 for repository in backend("ecr").repositories.values()
@@ -77,3 +91,18 @@ def lets_in(access: dict[str, Any], address: str) -> bool:
 def _bounds(group: Any) -> Bounds:
     keys = {tag["Key"] for tag in group.tags}
     return Bounds(group.name, group.min_size, group.max_size, keys.issuperset(DISCOVERED_BY))
+
+
+def _ask_for(aws: Aws, group: str, number: int) -> None:
+    wanted = {"AutoScalingGroupName": group, "DesiredCapacity": number}
+    # Refused where the bounds were narrowed since the autoscaler saw them: no machine comes.
+    with contextlib.suppress(AwsError):
+        aws.ask("autoscaling", "SetDesiredCapacity", wanted)
+
+
+def _machines(group: Any) -> tuple[Machine, ...]:
+    return tuple(
+        Machine(one.id, one.private_dns_name, one.private_ip, one.availability_zone)
+        for one in (state.instance for state in group.instance_states)
+        if one.state == "running"
+    )

@@ -44,7 +44,7 @@ class Alignment:
 
     def start(self) -> None:
         """Let the cluster follow; the account must be seeded."""
-        self._tasks = [lasting(follow(self._aws, self._api))]
+        self._tasks = [lasting(follow(self._aws, self._api, self._alone))]
 
     async def complete(self, seeded: Seeded) -> None:
         """Let the account follow too; all systems must run."""

@@ -86,6 +86,7 @@ class Host:
     async def heal(self) -> None:
         await self._systems.heal()
         self.broken.clear()
+        give_back_memory()
 
     def _write_state(self) -> None:
         """kubeconfig and runbook.toml (no secret in it), then platform.json."""

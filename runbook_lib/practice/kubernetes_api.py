@@ -26,6 +26,7 @@ from aiohttp import web
 from runbook_lib.practice.cluster.authenticator import signing_key
 from runbook_lib.practice.cluster.collector import Collector
 from runbook_lib.practice.cluster.controllers import Controllers
+from runbook_lib.practice.cluster.groups import NodeGroups
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.kubelets import ClusterKubelets
 from runbook_lib.practice.cluster.metricsserver import MetricsServer
@@ -37,7 +38,7 @@ from runbook_lib.practice.kubernetes.identity import Identities, User, user
 from runbook_lib.practice.kubernetes.kubelets import Behind
 from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
-from runbook_lib.practice.kubernetes.store import Change, Store, copy_of
+from runbook_lib.practice.kubernetes.store import Change, Store, copy_of, stamp
 from runbook_lib.practice.kubernetes.writes import established
 from runbook_lib.practice.kubernetes_faults import Faults
 from runbook_lib.practice.network.listener import Listener
@@ -201,14 +202,19 @@ class KubernetesApi:
     # contents
 
     def restore(self, objects: Iterable[dict[str, Any]]) -> None:
-        """Hold what a new cluster has and these objects, and nothing else."""
+        """Hold what a new cluster has and these objects, and nothing else.
+
+        The cluster is as old as the oldest of them.
+        """
         self._store.remove_all()
-        self.load(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-            for name in _NAMESPACES
-        )
-        self.load(first_objects())
-        self.load(objects)
+        given = list(objects)
+        ages = [one["metadata"].get("creationTimestamp", stamp()) for one in given]
+        born = min(ages, default=stamp())
+        names = [{"kind": "Namespace", "metadata": {"name": name}} for name in _NAMESPACES]
+        for first in (*names, *first_objects()):
+            meta = {**first["metadata"], "creationTimestamp": born}
+            self.load([{"apiVersion": "v1", **first, "metadata": meta}])
+        self.load(given)
 
     def load(self, objects: Iterable[dict[str, Any]]) -> None:
         """Put objects into the store as a backup of etcd would: times and status are kept.
@@ -261,9 +267,10 @@ class KubernetesApi:
 
     # the controllers
 
-    def bound_node_group(self, bounds: dict[str, Any]) -> None:
-        """What the cloud says of the one node group: fields of `cluster.groups.NodeGroup`."""
-        self._controllers.bound_node_group(bounds)
+    @property
+    def node_groups(self) -> NodeGroups:
+        """The stand-in for the cluster autoscaler, which goes by what the cloud says."""
+        return self._controllers.groups
 
     def _notice(self, change: Change) -> None:
         if change.kind.kind not in ("Lease", "Event"):

@@ -100,3 +100,32 @@ def test_the_autoscaler_goes_by_its_auto_scaling_group(account: Platform) -> Non
         return "minSize: 2" in status["data"]["status"] and "maxSize: 4" in status["data"]["status"]
 
     until(told, 2 * SECONDS, "the autoscaler's status")
+
+
+def nodes(platform: Platform) -> dict[str, str]:
+    """Each node's machine."""
+    items = kubernetes(platform, "nodes")["items"]
+    return {one["metadata"]["name"]: one["spec"]["providerID"].rpartition("/")[2] for one in items}
+
+
+def scaling_group(platform: Platform) -> dict[str, Any]:
+    answer = aws(platform, "autoscaling.describe_auto_scaling_groups")
+    group: dict[str, Any] = answer["AutoScalingGroups"][0]
+    return group
+
+
+def test_one_pod_too_many_brings_one_node_and_its_machine(account: Platform) -> None:
+    before = nodes(account)
+    scenario.break_platform(account, scenario.find("scaled-up-already"))
+    events = kubernetes(account, "events", "models", fields="reason=TriggeredScaleUp")["items"]
+    assert len(events) == 1
+    assert "3->4 (max: 6)" in events[0]["message"]
+    group = scaling_group(account)
+    assert group["DesiredCapacity"] == 4
+    [(name, machine)] = nodes(account).items() - before.items()
+    assert machine in {one["InstanceId"] for one in group["Instances"]}
+    described = aws(account, "ec2.describe_instances", {"InstanceIds": [machine]})
+    assert described["Reservations"][0]["Instances"][0]["PrivateDnsName"] == name
+    scenario.heal(account)
+    assert nodes(account) == before
+    assert scaling_group(account)["DesiredCapacity"] == 3

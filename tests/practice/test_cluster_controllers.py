@@ -313,11 +313,24 @@ def test_a_pod_that_no_new_node_would_help(practice: Any, crowd: None) -> None:
 
 
 def test_a_new_node_comes_and_takes_the_pod(practice: Any, crowd: None) -> None:
-    group(practice, max=4)
+    """One node for one pod: none for the pod that fits on the node that is coming."""
+    group(practice, max=6)
     message = tell(practice, "crowd-", "TriggeredScaleUp")
-    assert message == "pod triggered scale-up: [{compute 3->4 (max: 4)}]"
+    assert message == "pod triggered scale-up: [{compute 3->4 (max: 6)}]"
     pods = practice.until_ready("crowd", 4)
     assert [p for p in pods if p["spec"]["nodeName"].startswith("ip-10-0-")]
+    looked = status(practice)["time"]
+    practice.until(lambda: status(practice)["time"] != looked, "another look")
+    assert len(practice.core.list_node().items) == 4
+    events = practice.core.list_namespaced_event("shop", field_selector="reason=TriggeredScaleUp")
+    assert len(events.items) == 1
+
+
+def test_pods_of_two_nodes_bring_two_nodes(practice: Any, crowd: None) -> None:
+    group(practice, max=6)
+    practice.apps.patch_namespaced_deployment("crowd", "shop", {"spec": {"replicas": 5}})
+    practice.until_ready("crowd", 5)
+    assert len(practice.core.list_node().items) == 5
 
 
 def test_the_status_goes_stale_without_its_writer(practice: Any) -> None:

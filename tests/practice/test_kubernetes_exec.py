@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from kubernetes import client, stream
+from practice.conftest import deployment
 
 from runbook_lib.practice.kubernetes.kubelets import Executed
-from tests.practice.conftest import deployment
 
 needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 LONG = b"line\n" * 50_000

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from practice.documented import DOCS, documented, offered
 
 from runbook_lib.practice.kubernetes_system import KubernetesSystem
-from tests.practice.documented import DOCS, documented, offered
 
 DOCUMENT = (DOCS / "practice-kubernetes.md").read_text()
 ROW = re.compile(r"^\| `(\S+) (\S+)` \| (?:`(.+)`)? ?\| (\d+) \| `(.+)` \|$", re.MULTILINE)

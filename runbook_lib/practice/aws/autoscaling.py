@@ -34,7 +34,6 @@ FAILURES = {
     "InvalidKeyPair.NotFound": "The key pair does not exist. Launching EC2 instance failed.",
     "Client.InternalError": "Client error on launch. Launching EC2 instance failed.",
 }
-SEEDED_AGE = datetime.timedelta(days=21)
 
 
 class AutoScaling(Addition):
@@ -178,7 +177,7 @@ class AutoScaling(Addition):
 
 def _launched(group: Any, state: Any) -> Document:
     """The activity by which a running machine came."""
-    moment = _now() - SEEDED_AGE
+    moment = state.instance.launch_time.replace(tzinfo=datetime.UTC)
     return {
         "ActivityId": state.instance.id.replace("i-", "00000000-0000-4000-8000-")[:36],
         "AutoScalingGroupName": group.name,
@@ -189,7 +188,7 @@ def _launched(group: Any, state: Any) -> Document:
         "EndTime": moment + datetime.timedelta(seconds=30),
         "StatusCode": "Successful",
         "Progress": 100,
-        "Details": f'{{"Availability Zone":"{state.instance.placement}"}}',
+        "Details": f'{{"Availability Zone":"{state.instance.availability_zone}"}}',
     }
 
 

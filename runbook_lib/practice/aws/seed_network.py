@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from runbook_lib.practice.aws.additions import Ask
+from runbook_lib.practice.aws.ec2 import instance_of
 from runbook_lib.practice.aws.names import (
     BUCKETS,
     CLUSTER,
@@ -16,7 +17,7 @@ from runbook_lib.practice.aws.names import (
     NODE_GROUP,
     NODE_PROFILE,
 )
-from runbook_lib.practice.seed.parts import NODES
+from runbook_lib.practice.seed.parts import AGE, NODES
 from runbook_lib.practice.services import feast_registry
 
 ROOT_VOLUME = {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 80, "VolumeType": "gp3"}}
@@ -143,6 +144,7 @@ def machines(ask: Ask, private: list[str], group: str) -> dict[str, str]:
             },
         )
         instances[node.name] = made["Instances"][0]["InstanceId"]
+        instance_of(node.name).launch_time -= AGE
     return instances
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from runbook_lib.practice.cluster.autoscaling import Autoscalers
 from runbook_lib.practice.cluster.events import Recorder
@@ -52,7 +51,7 @@ class Controllers:
         self._evictions = Evictions(store, self.kubelet)
         self._autoscalers = Autoscalers(store, self._recorder, self.kubelet, time_scale)
         self._load_balancers = LoadBalancers(store, self._recorder)
-        self._groups = NodeGroups(store, self._recorder, self.kubelet, time_scale)
+        self.groups = NodeGroups(store, self._recorder, self.kubelet, time_scale)
         self._models = InferenceServices(store, self._recorder)
         self._scheduler = Scheduler(store, self._recorder)
         self._services = Services(store)
@@ -73,13 +72,9 @@ class Controllers:
         if changed:
             works.append(partial(self._evictions.sync, now))
             works += [self._services.sync, self._load_balancers.sync]
-        works += [partial(self._groups.sync, now), partial(self._recorder.flush, now)]
+        works += [partial(self.groups.sync, now), partial(self._recorder.flush, now)]
         times = [_done(work, now) for work in works]
         return min((at for at in times if at is not None), default=None)
-
-    def bound_node_group(self, bounds: dict[str, Any]) -> None:
-        """Fields of `groups.NodeGroup` as the cloud has them; the annotation overrides them."""
-        self._groups.bounds = bounds
 
     def prune(self, now: float) -> None:
         """Forget old events, as the API server does."""

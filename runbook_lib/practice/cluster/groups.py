@@ -1,13 +1,14 @@
 """The stand-in for the cluster autoscaler: its status, its words about pending pods, new nodes.
 
-What it knows of its one node group, as `NodeGroup` lists it, the cloud says (`bounds`), and before
-that an annotation on its Deployment.
+What it knows of its one node group, as `NodeGroup` lists it, the cloud says (`bounds`, `machines`),
+and before that an annotation on its Deployment. How many nodes it wants, the cloud is told.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.objects import is_running
-from runbook_lib.practice.cluster.predicates import Snapshot
+from runbook_lib.practice.cluster.predicates import Snapshot, unbound
 from runbook_lib.practice.kubernetes.selectors import condition, dig
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
 
@@ -23,6 +24,7 @@ GROUP = "practice.runbook/node-group"
 STATUS = "cluster-autoscaler-status"
 
 _NODE_LABEL = "eks.amazonaws.com/nodegroup"
+_STARTING_SECONDS = 900.0  # a younger node that is not ready still comes up
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class NodeGroup:
     scan: float = 10.0
 
 
+@dataclass(frozen=True)
+class Machine:
+    """A machine of the group's, which runs; its node is called as its private name."""
+
+    id: str
+    name: str
+    address: str
+    zone: str
+
+
 class NodeGroups:
     def __init__(
         self, store: Store, recorder: Recorder, kubelet: Kubelet, time_scale: float
@@ -51,6 +63,10 @@ class NodeGroups:
         self._kubelet = kubelet
         self._scale = time_scale
         self.bounds: dict[str, Any] = {}  # fields of NodeGroup as the cloud has them
+        self.machines: list[Machine] | None = (
+            None  # None: there is no cloud, nodes come by themselves
+        )
+        self._wanted: int | None = None
         self._looked = 0.0
         self._of = ""  # uid of the Deployment whose memory this is
         self._coming: list[float] = []  # when the nodes that were asked for arrive
@@ -72,9 +88,10 @@ class NodeGroups:
             self._of = uid
             for memory in (self._coming, self._told, self._changed):
                 memory.clear()
-        for _ in [at for at in self._coming if at <= now]:
-            self._join(now)
-        self._coming = [at for at in self._coming if at > now]
+            self._wanted = None
+        arriving = [at for at in self._coming if at <= now]
+        late = [now + between for _ in arriving if not self._join(now)]
+        self._coming = [at for at in self._coming if at > now] + late
         pods = self._store.all("pods")
         pending = [
             pod
@@ -99,36 +116,55 @@ class NodeGroups:
             self._recorder.record(self._deployment(), "Warning", "PracticeGroupInvalid", message)
             return NodeGroup(**self.bounds)
 
+    def take_wanted(self) -> int | None:
+        """How many nodes the cloud is asked for; None where nothing was asked since last time."""
+        wanted, self._wanted = self._wanted, None
+        is_same = dig(self._deployment(), "metadata.uid") == self._of
+        return wanted if is_same else None
+
     # scaling up
 
     def _scale_up(
         self, pending: list[Object], snapshot: Snapshot, group: NodeGroup, now: float
     ) -> None:
+        """Ask for as many nodes as the pods need that fit on none, also of those that are coming.
+
+        Source: cluster-autoscaler, core/podlistprocessor/filter_out_schedulable.go and
+        estimator/binpacking_estimator.go.
+        """
         size = len(snapshot.nodes) + len(self._coming)
-        template = _template(list(snapshot.nodes.values()), "template")
-        free = _room(snapshot, template)
-        helped = []
-        for pod in pending:
-            refusal = free.refusal(pod, template)
-            reasons: Counter[str] = Counter()
+        room = _Room(snapshot, now)
+        for _ in self._coming:
+            room.add_node()
+        left = [pod for pod in pending if not room.takes(pod)]
+        helped, new = [], 0
+        for pod in left:
+            if new and room.takes(pod):
+                helped.append(pod)
+                continue
+            refused = room.refused_by_new(pod)
+            reasons: tuple[str, ...] = ()
             if group.discovered:
-                if refusal:
-                    reasons.update(refusal.reasons)
+                if refused:
+                    reasons = refused
                 elif group.backoff:
-                    reasons["in backoff after failed scale-up"] += 1
-                elif size >= group.max:
-                    reasons["max node group size reached"] += 1
+                    reasons = ("in backoff after failed scale-up",)
+                elif size + new >= group.max:
+                    reasons = ("max node group size reached",)
                 else:
+                    new += 1
+                    room.add_node()
+                    room.takes(pod)
                     helped.append(pod)
-                    free.place(pod, "template")
                     continue
-            listed = ", ".join(sorted(f"{n} {reason}" for reason, n in reasons.items()))
+            listed = ", ".join(sorted(f"{n} {text}" for text, n in Counter(reasons).items()))
             message = f"pod didn't trigger scale-up: {listed}"
             self._tell(pod, "NotTriggerScaleUp", message, now)
-        if not helped or self._coming:
+        if not new:
             return
-        self._coming.append(now + group.provisioning * self._scale)
-        plan = f"{group.name} {size}->{size + 1} (max: {group.max})"
+        self._coming += [now + group.provisioning * self._scale] * new
+        self._wanted = size + new
+        plan = f"{group.name} {size}->{size + new} (max: {group.max})"
         self._log(
             f'I{{}}       1 orchestrator.go:189] "Final scale-up plan" plan="[{{{plan}}}]"', now
         )
@@ -154,24 +190,25 @@ class NodeGroups:
             if labels.get("app") == "cluster-autoscaler":
                 self._kubelet.append_log(pod, "cluster-autoscaler", line.replace("{}", at, 1))
 
-    def _join(self, now: float) -> None:
-        """A new node of the group comes up."""
+    def _join(self, now: float) -> bool:
+        """A new node of the group comes up; False where the cloud has no machine for it yet."""
         nodes = self._store.all("nodes")
         taken = {node["metadata"]["name"] for node in nodes}
-        ip = next(
-            ip
-            for number in range(30, 250)
-            if f"ip-{(ip := f'10.0.{number % 3 + 1}.{number}').replace('.', '-')}.ec2.internal"
-            not in taken
-        )
-        name = f"ip-{ip.replace('.', '-')}.ec2.internal"
-        node = _template(nodes, name)
+        machines = _invented() if self.machines is None else self.machines
+        machine = next((one for one in machines if one.name not in taken), None)
+        if machine is None:
+            return False
+        node = _template(nodes, machine.name)
         node["metadata"]["creationTimestamp"] = stamp(now)
+        if machine.id:
+            node["metadata"]["labels"]["topology.kubernetes.io/zone"] = machine.zone
+            node["spec"]["providerID"] = f"aws:///{machine.zone}/{machine.id}"
         node["status"]["addresses"] = [
-            {"type": "InternalIP", "address": ip},
-            {"type": "Hostname", "address": name},
+            {"type": "InternalIP", "address": machine.address},
+            {"type": "Hostname", "address": machine.name},
         ]
         self._store.add(self._store.catalogue.of("nodes"), node)
+        return True
 
     # the status
 
@@ -235,6 +272,7 @@ class NodeGroups:
         known = self._store.find("configmaps", STATUS, "kube-system")
         if known is None:
             meta = {"name": STATUS, "namespace": "kube-system", "annotations": updated}
+            meta["creationTimestamp"] = self._deployment()["metadata"]["creationTimestamp"]
             made = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
             self._store.add(kind, made)
             return
@@ -261,14 +299,61 @@ def _template(nodes: list[Object], name: str) -> Object:
     }
 
 
-def _room(snapshot: Snapshot, template: Object) -> Snapshot:
-    """The snapshot with an empty node more, but for what every node runs."""
-    free = Snapshot(snapshot.store, [])
-    free.nodes = {**snapshot.nodes, "template": template}
-    free.pods = {**{name: list(pods) for name, pods in snapshot.pods.items()}, "template": []}
-    for pods in list(snapshot.pods.values())[:1]:
-        for pod in pods:
-            owners = pod["metadata"].get("ownerReferences") or []
-            if any(owner["kind"] == "DaemonSet" for owner in owners):
-                free.place(pod, "template")
-    return free
+def _invented() -> Iterator[Machine]:
+    """Machines where no cloud names any."""
+    for number in range(30, 250):
+        ip = f"10.0.{number % 3 + 1}.{number}"
+        yield Machine("", f"ip-{ip.replace('.', '-')}.ec2.internal", ip, "")
+
+
+class _Room:
+    """The room for pods on the nodes that there are, that come up, and that are added."""
+
+    def __init__(self, snapshot: Snapshot, now: float) -> None:
+        self._snapshot = snapshot
+        self._nodes = list(snapshot.nodes.values())
+        # What every node runs, as the first one does.
+        self._daemons = [
+            pod
+            for pods in list(snapshot.pods.values())[:1]
+            for pod in pods
+            if any(o["kind"] == "DaemonSet" for o in pod["metadata"].get("ownerReferences") or [])
+        ]
+        for node in self._nodes:
+            name, age = (
+                node["metadata"]["name"],
+                now - seconds(node["metadata"]["creationTimestamp"]),
+            )
+            if condition(node, "Ready") != "True" and age < _STARTING_SECONDS:
+                snapshot.nodes[name] = _template([node], name)
+
+    def add_node(self) -> Object:
+        name = f"template-{len(self._snapshot.nodes)}"
+        node = _template(self._nodes, name)
+        self._snapshot.nodes[name] = node
+        self._snapshot.pods[name] = []
+        for pod in self._daemons:
+            self._snapshot.place(pod, name)
+        return node
+
+    def takes(self, pod: Object) -> bool:
+        """Whether the pod fits somewhere; it is placed there."""
+        if unbound(self._snapshot.store, pod):
+            return False
+        for name, node in self._snapshot.nodes.items():
+            if self._snapshot.refusal(pod, node) is None:
+                self._snapshot.place(pod, name)
+                return True
+        return False
+
+    def refused_by_new(self, pod: Object) -> tuple[str, ...]:
+        """Why an empty node more would not do; none where it would."""
+        if why := unbound(self._snapshot.store, pod):
+            return (why,)
+        node = self.add_node()
+        refusal = self._snapshot.refusal(pod, node)
+        name = node["metadata"]["name"]
+        for daemon in self._daemons:
+            self._snapshot.place(daemon, name, -1)
+        del self._snapshot.nodes[name], self._snapshot.pods[name]
+        return refusal.reasons if refusal else ()

@@ -193,7 +193,8 @@ class Nodes:
             self._store.edit(kind, lease, lambda new: new["spec"].update(renewTime=moment))
             return
         owner = {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]}
-        meta = {"name": name, "namespace": "kube-node-lease", "ownerReferences": [owner]}
+        meta: Object = {"name": name, "namespace": "kube-node-lease", "ownerReferences": [owner]}
+        meta["creationTimestamp"] = node["metadata"]["creationTimestamp"]
         spec = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": moment}
         lease = {"apiVersion": kind.api_version, "kind": "Lease", "metadata": meta, "spec": spec}
         self._store.add(kind, lease)

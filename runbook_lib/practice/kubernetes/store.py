@@ -22,7 +22,9 @@ from runbook_lib.practice.kubernetes.veil import veiled
 Object = dict[str, Any]
 Key = tuple[str, str]  # namespace ('' for cluster-wide kinds), name
 
-_HISTORY = 20_000
+# Changes that are remembered, each with its object (10 kB): three heals, or more than an hour of
+# a platform at rest. A real API server forgets what is older than five minutes.
+_HISTORY = 2_000
 
 
 def stamp(at: float | None = None) -> str:
