@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract.cluster import Space, refused
-from contract.objects import config_map, owned_by, pod
+from contract.objects import config_map, owned_by, pod, service
 
 from runbook_lib.practice.wait import until
 
@@ -16,6 +16,13 @@ def test_a_deletion_answers_what_was_deleted(space: Space, cm: str) -> None:
     answer = space.config_maps.delete(cm)
     assert (answer["kind"], answer["status"]) == ("Status", "Success")
     assert answer["details"] == {"name": cm, "kind": "configmaps", "uid": uid}
+
+
+def test_the_deletion_of_a_service_answers_the_service(space: Space, name: str) -> None:
+    """As of accounts, claims, quotas and pods: the official client expects that kind of object."""
+    uid = space.services.create(service(name))["metadata"]["uid"]
+    answer = space.services.delete(name)
+    assert (answer["kind"], answer["metadata"]["uid"]) == ("Service", uid)
 
 
 def test_deleting_what_is_not_there_is_not_found(space: Space, name: str) -> None:

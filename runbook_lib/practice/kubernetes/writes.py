@@ -32,6 +32,11 @@ _PATCHES = {
     "application/strategic-merge-patch+json": strategic_merge,
 }
 _APPLY = "application/apply-patch+yaml"
+# Of these a deletion answers the object, of others a Status (source: the API reference).
+_ANSWERED_WHOLE = frozenset(
+    {"PersistentVolume", "PersistentVolumeClaim", "PodTemplate", "ResourceQuota", "Service"}
+    | {"ServiceAccount", "StorageClass"}
+)
 SUCCESS = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 Answer = tuple[Object, int]
 
@@ -219,4 +224,6 @@ def delete(call: Call, collector: Collector, obj: Object) -> Answer:
     if left is not None or kind.kind in ("Pod", "Namespace"):
         gone = {**meta, "deletionTimestamp": stamp(), "deletionGracePeriodSeconds": 0}
         return left or {**obj, "metadata": gone}, 200
+    if kind.kind in _ANSWERED_WHOLE:
+        return obj, 200
     return {**SUCCESS, "details": {**about(kind, meta["name"]), "uid": meta["uid"]}}, 200
