@@ -14,6 +14,7 @@ from practice.conftest import Practice, is_ready
 from runbook_lib.practice import seed
 from runbook_lib.practice.aws import seed_network
 from runbook_lib.practice.cluster.network import End, blocked
+from runbook_lib.practice.kubernetes.fields import rules
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
 REVISIONS = "/apis/serving.knative.dev/v1/namespaces/models/revisions"
@@ -35,6 +36,12 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
     running.until(ready, "all pods ready")
     yield running
     running.stop()
+
+
+def test_its_objects_keep_the_rules_of_fields() -> None:
+    """Else every patch of them would be refused."""
+    for one in seed.objects(DATABASE, "jwt", "postgresql://x", CLOUD):
+        assert list(rules.broken(one["kind"], one)) == []
 
 
 def test_every_model_that_is_served_lies_in_its_bucket(healthy: Practice) -> None:

@@ -202,7 +202,7 @@ def _service_defaults(spec: Object) -> None:
         spec["clusterIP"] = f"172.20.{random.randrange(256)}.{random.randrange(1, 255)}"
         spec["clusterIPs"] = [spec["clusterIP"]]
     for port in spec.get("ports") or []:
-        port.setdefault("targetPort", port.get("port"))
+        port["targetPort"] = port.get("targetPort") or port.get("port")
 
 
 def quality_of_service(spec: Object) -> str:

@@ -36,6 +36,11 @@ def forbidden(field: str, why: str) -> Cause:
     return "FieldValueForbidden", f"Forbidden: {why}", field
 
 
+def not_found(field: str, name: str) -> Cause:
+    """A field that names what is not there."""
+    return "FieldValueNotFound", f"Not found: {json.dumps(name)}", field
+
+
 def unsupported(field: str, value: Any, supported: Iterable[Any]) -> Cause:
     listed = ", ".join(map(json.dumps, supported))
     text = f"Unsupported value: {json.dumps(value)}: supported values: {listed}"

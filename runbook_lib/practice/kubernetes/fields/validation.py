@@ -9,20 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from typing import Any
 
 from runbook_lib.practice.kubernetes.errors import bad_request, invalid
-from runbook_lib.practice.kubernetes.fields import causes
+from runbook_lib.practice.kubernetes.fields import causes, rules
 from runbook_lib.practice.kubernetes.fields.causes import Cause
 from runbook_lib.practice.kubernetes.fields.schemas import definition_causes
-from runbook_lib.practice.kubernetes.quantities import quantity
 from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig, matches
 from runbook_lib.practice.kubernetes.store import Object
 
-_QUANTITY_RULE = (
-    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-)
 _WITH_TEMPLATE = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 
 
@@ -49,6 +44,7 @@ def _metadata_causes(obj: Object, old: Object | None) -> Iterator[Cause]:
 def _causes(kind: Kind, obj: Object) -> Iterator[Cause]:
     if kind.custom:
         return
+    yield from rules.broken(kind.kind, obj)
     if kind.kind == "Pod":
         yield from _pod_causes(obj["spec"], "spec")
     elif kind.kind in _WITH_TEMPLATE:
@@ -92,7 +88,7 @@ def _resource_causes(container: Object, at: str) -> Iterator[Cause]:
     amounts: dict[str, dict[str, float]] = {"requests": {}, "limits": {}}
     for what, numbers in amounts.items():
         for name, text in (resources.get(what) or {}).items():
-            numbers[name] = _amount(text)
+            numbers[name] = rules.amount(text)
             if numbers[name] < 0:
                 yield causes.wrong(
                     f"{at}.{what}[{name}]", text, "must be greater than or equal to 0"
@@ -102,14 +98,6 @@ def _resource_causes(container: Object, at: str) -> Iterator[Cause]:
             limit = resources["limits"][name]
             text = f"must be less than or equal to {name} limit of {limit}"
             yield causes.wrong(f"{at}.requests", resources["requests"][name], text)
-
-
-def _amount(text: Any) -> float:
-    negative = str(text).startswith("-")
-    try:
-        return -quantity(str(text)[1:]) if negative else quantity(text)
-    except ValueError:
-        raise bad_request(_QUANTITY_RULE) from None
 
 
 def _selector_causes(obj: Object) -> Iterator[Cause]:
