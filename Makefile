@@ -3,6 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+TWO := -n 2 --dist loadgroup
 EVERYDAY := not slow and not browser and not real
 
 .PHONY: help demo lab test test-all real lint format lock clean
@@ -17,10 +18,10 @@ lab: $(VENV)/.lab ## open the notebooks in JupyterLab, connected to a practice p
 	$(BIN)/python -m runbook_lib.practice.lab
 
 test: $(VENV)/.dev ## the everyday suite
-	$(BIN)/pytest -n 2 --dist loadfile -m "$(EVERYDAY)"
+	$(BIN)/pytest $(TWO) -m "$(EVERYDAY)"
 
 test-all: $(VENV)/.dev ## the rest: slow tests, and those that need something installed
-	$(BIN)/pytest -m "not ($(EVERYDAY))"
+	$(BIN)/pytest $(TWO) -m "not ($(EVERYDAY))"
 
 real: ## environments of the real MLflow, Feast and KServe servers, for tests marked real
 	for server in mlflow feast kserve; do \
