@@ -81,6 +81,9 @@ class Scenario(Strict):
     def id(self) -> str:
         return f"{self.runbook}/{self.name}"
 
+    def __str__(self) -> str:
+        return self.id
+
     @model_validator(mode="after")
     def _whole(self) -> Scenario:
         if self.kind == "red herring":
