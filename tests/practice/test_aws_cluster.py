@@ -134,7 +134,12 @@ def test_updates_of_a_node_group(breakable_account: Aws) -> None:
     )["update"]
     assert scaling_group(breakable_account)["MaxSize"] == 8
     assert scaling_group(breakable_account)["DesiredCapacity"] == 4
-    assert eks.describe_update(name=CLUSTER, updateId=update["id"])["update"]["type"]
+    of_group = {"name": CLUSTER, "nodegroupName": GROUP}
+    assert eks.describe_update(**of_group, updateId=update["id"])["update"]["type"]
+    assert eks.list_updates(**of_group)["updateIds"] == [update["id"]]
+    assert eks.list_updates(name=CLUSTER)["updateIds"] == []
+    of_cluster = {"name": CLUSTER, "updateId": update["id"]}
+    assert code(eks.describe_update, **of_cluster) == "ResourceNotFoundException"
     template = {"name": f"{CLUSTER}-{GROUP}", "version": "1"}
     version = eks.update_nodegroup_version(
         clusterName=CLUSTER, nodegroupName=GROUP, launchTemplate=template

@@ -44,13 +44,17 @@ def without(statement: dict[str, Any], *fields: str, **more: Any) -> dict[str, A
 
 
 def test_what_breaks_moto_is_not_served_and_no_trouble_of_the_platform(
-    account: Aws, caplog: pytest.LogCaptureFixture
+    account: Aws, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def break_down(*_: object, **__: object) -> None:
+        raise KeyError("option_group_name")
+
+    monkeypatch.setattr("moto.rds.models.RDSBackend.describe_event_subscriptions", break_down)
     rds = account.client("rds")
     with caplog.at_level(logging.WARNING):
-        code, status, said = refused(rds.describe_option_groups)
+        code, status, said = refused(rds.describe_event_subscriptions)
     assert (code, status) == ("NotImplemented", 501)
-    assert "rds:DescribeOptionGroups" in said
+    assert "rds:DescribeEventSubscriptions, as it was asked: KeyError" in said
     assert {one.levelname for one in caplog.records} == {"WARNING"}
     assert "Traceback" in caplog.text
     assert rds.describe_db_instances()["DBInstances"]
@@ -151,3 +155,66 @@ def test_conditions_that_are_not_evaluated_are_not_kept(account: Aws) -> None:
     assert (code, status) == ("NotImplemented", 501)
     assert "IpAddress" in said
     assert s3.list_objects_v2(Bucket=ARTIFACTS)["KeyCount"] > 0
+
+
+def test_taints_of_no_effect(account: Aws) -> None:
+    eks = account.client("eks")
+    taints = {"addOrUpdateTaints": [{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}]}
+    names = {"clusterName": CLUSTER, "nodegroupName": "compute-nodes"}
+    code, status, said = refused(eks.update_nodegroup_config, **names, taints=taints)
+    assert (code, status) == ("InvalidParameterException", 400)
+    assert said == (
+        "Invalid taint effect: NoSchedule, must be one of these "
+        "[NO_SCHEDULE, NO_EXECUTE, PREFER_NO_SCHEDULE]"
+    )
+    assert not eks.describe_nodegroup(**names)["nodegroup"].get("taints")
+
+
+def test_updates_of_the_clusters_logging(breakable_account: Aws) -> None:
+    eks = breakable_account.client("eks")
+
+    def set_up(*types: str, on: bool = True) -> dict[str, Any]:
+        return {"clusterLogging": [{"types": list(types), "enabled": on}]}
+
+    update = eks.update_cluster_config(name=CLUSTER, logging=set_up("api", "audit"))["update"]
+    assert (update["type"], update["status"]) == ("LoggingUpdate", "Successful")
+    assert json.loads(update["params"][0]["value"]) == set_up("api", "audit")
+    described = eks.describe_update(name=CLUSTER, updateId=update["id"])["update"]
+    assert described["type"] == "LoggingUpdate"
+    eks.update_cluster_config(name=CLUSTER, logging=set_up("audit", on=False))
+    assert eks.describe_cluster(name=CLUSTER)["cluster"]["logging"]["clusterLogging"] == [
+        {"types": ["api"], "enabled": True},
+        {"types": ["audit", "authenticator", "controllerManager", "scheduler"], "enabled": False},
+    ]
+    access = {"endpointPublicAccess": True}
+    for given, code, said in (
+        ({"logging": set_up("api")}, "InvalidParameterException", "No changes needed"),
+        ({"logging": set_up("kubelet")}, "InvalidParameterException", "log type: kubelet"),
+        ({}, "InvalidParameterException", "Only one type of update"),
+        (
+            {"logging": set_up("audit"), "resourcesVpcConfig": access},
+            "InvalidParameterException",
+            "Only one type of update",
+        ),
+        ({"upgradePolicy": {"supportType": "STANDARD"}}, "NotImplemented", "upgradePolicy"),
+    ):
+        answer = refused(eks.update_cluster_config, name=CLUSTER, **given)
+        assert answer[0] == code
+        assert said in answer[2]
+    absent = refused(eks.update_cluster_config, name="absent", logging=set_up("api"))
+    assert absent[:2] == ("ResourceNotFoundException", 404)
+
+
+def test_processes_that_auto_scaling_does_not_have(account: Aws) -> None:
+    scaling = account.client("autoscaling")
+    [group] = scaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    given = {
+        "AutoScalingGroupName": group["AutoScalingGroupName"],
+        "ScalingProcesses": ["Launch", "Nonsense"],
+    }
+    for call in (scaling.suspend_processes, scaling.resume_processes):
+        code, status, said = refused(call, **given)
+        assert (code, status) == ("ValidationError", 400)
+        assert "Nonsense" in said
+    [group] = scaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert group["SuspendedProcesses"] == []

@@ -34,6 +34,10 @@ FAILURES = {
     "InvalidKeyPair.NotFound": "The key pair does not exist. Launching EC2 instance failed.",
     "Client.InternalError": "Client error on launch. Launching EC2 instance failed.",
 }
+PROCESSES = (
+    "Launch", "Terminate", "AddToLoadBalancer", "AlarmNotification", "AZRebalance", "HealthCheck",
+    "InstanceRefresh", "ReplaceUnhealthy", "ScheduledActions",
+)  # fmt: skip
 
 
 class AutoScaling(Addition):
@@ -48,6 +52,8 @@ class AutoScaling(Addition):
             "autoscaling.DescribeScalingActivities": self._describe_activities,
             "autoscaling.SetDesiredCapacity": self._set_desired_capacity,
             "autoscaling.UpdateAutoScalingGroup": self._update,
+            "autoscaling.SuspendProcesses": _check_processes,
+            "autoscaling.ResumeProcesses": _check_processes,
         }
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -190,6 +196,15 @@ def _launched(group: Any, state: Any) -> Document:
         "Progress": 100,
         "Details": f'{{"Availability Zone":"{state.instance.availability_zone}"}}',
     }
+
+
+def _check_processes(call: Call) -> None:
+    """moto takes any name."""
+    for name in call.parameters.get("ScalingProcesses", []):
+        if name not in PROCESSES:
+            raise AwsError(
+                "ValidationError", f"{name} is not a valid process. Valid: {', '.join(PROCESSES)}"
+            )
 
 
 def _not_found(name: str) -> AwsError:

@@ -35,6 +35,10 @@ GROUP_ISSUES = (
     "InstanceLimitExceeded", "InsufficientFreeAddresses", "AccessDenied", "InternalFailure",
     "ClusterUnreachable", "AmiIdNotFound", "Ec2InstanceTypeDoesNotExist", "Unknown",
 )  # fmt: skip
+# What an update of the cluster says beside what it changes.
+UNCHANGING = ("name", "clientRequestToken")
+LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
+TAINT_EFFECTS = ("NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE")
 VPC_CONFIG = {"public_access": "endpointPublicAccess", "private_access": "endpointPrivateAccess"}
 
 
@@ -45,7 +49,7 @@ class Eks(Addition):
         self.security_group = ""  # EKS makes it with the cluster; the seed names it
         self._cluster: Document = {}
         self._groups: dict[str, Document] = {}
-        self._updates: dict[str, Document] = {}
+        self._updates: dict[str, tuple[str | None, Document]] = {}  # with their node group's name
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -56,6 +60,7 @@ class Eks(Addition):
             "eks.UpdateNodegroupConfig": self._update_nodegroup_config,
             "eks.UpdateNodegroupVersion": self._update_nodegroup_version,
             "eks.DescribeUpdate": self._describe_update,
+            "eks.ListUpdates": self._list_updates,
         }
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -73,12 +78,26 @@ class Eks(Addition):
         cluster["status"] = _lasting(changed) or cluster["status"]
         return answer
 
-    def _update_cluster_config(self, call: Call) -> Document | None:
-        """moto puts what is given in the place of all; EKS leaves what is not given."""
-        cluster = backend("eks").clusters.get(call.parameters["name"])
-        given = call.parameters.get("resourcesVpcConfig")
-        if cluster is None or not given:
-            return None
+    def _update_cluster_config(self, call: Call) -> Document:
+        """Access to the endpoint, or logging. moto puts what is given in the place of all; EKS
+        leaves what is not given."""
+        given = {key: one for key, one in call.parameters.items() if key not in UNCHANGING}
+        cluster = self._moto_cluster(call.parameters["name"])
+        if unknown := set(given) - {"resourcesVpcConfig", "logging"}:
+            raise AwsError(
+                "NotImplemented",
+                f"The practice platform's EKS updates no {', '.join(sorted(unknown))}.",
+                501,
+            )
+        if len(given) != 1:
+            raise AwsError("InvalidParameterException", "Only one type of update can be allowed.")
+        if "logging" in given:
+            update = self._update_logging(cluster, given["logging"])
+        else:
+            update = self._update_access(cluster, given["resourcesVpcConfig"])
+        return {"update": update}
+
+    def _update_access(self, cluster: Any, given: Document) -> Document:
         wanted = {**cluster.resources_vpc_config, **given}
         if not (wanted["endpointPublicAccess"] or wanted["endpointPrivateAccess"]):
             raise AwsError(
@@ -91,7 +110,34 @@ class Eks(Addition):
             raise AwsError("InvalidParameterException", str(error)) from None
         cluster.resources_vpc_config = wanted
         shown = {name[0].upper() + name[1:]: json.dumps(value) for name, value in given.items()}
-        return {"update": self._successful("EndpointAccessUpdate", shown)}
+        return self._successful("EndpointAccessUpdate", shown)
+
+    def _update_logging(self, cluster: Any, given: Document) -> Document:
+        """A setting only: there is no CloudWatch Logs here to which they would go."""
+        before = {
+            kind
+            for setup in (cluster.logging or {}).get("clusterLogging", [])
+            for kind in setup["types"]
+            if setup["enabled"]
+        }
+        enabled = set(before)
+        for setup in given.get("clusterLogging", []):
+            for kind in setup.get("types", []):
+                if kind not in LOG_TYPES:
+                    raise AwsError("InvalidParameterException", f"Invalid log type: {kind}")
+                (enabled.add if setup.get("enabled") else enabled.discard)(kind)
+        if enabled == before:
+            raise AwsError(
+                "InvalidParameterException", "No changes needed for the logging config provided"
+            )
+        cluster.logging = {
+            "clusterLogging": [
+                {"types": types, "enabled": on}
+                for on in (True, False)
+                if (types := [kind for kind in LOG_TYPES if (kind in enabled) is on])
+            ]
+        }
+        return self._successful("LoggingUpdate", {"ClusterLogging": json.dumps(given)})
 
     def endpoint_access(self) -> Document:
         """The resourcesVpcConfig of the one cluster, as it is described."""
@@ -108,12 +154,14 @@ class Eks(Addition):
 
     def _create_nodegroup(self, call: Call) -> None:
         _check_scaling(call.parameters.get("scalingConfig", {}))
+        _check_taints(call.parameters.get("taints", []))
 
     def _update_nodegroup_config(self, call: Call) -> Document:
         given = call.parameters
         group = self._moto_group(given["clusterName"], given["nodegroupName"])
         scaling = {**group.scaling_config, **given.get("scalingConfig", {})}
         _check_scaling(scaling)
+        _check_taints(given.get("taints", {}).get("addOrUpdateTaints", []))
         answer = call.forward()
         # EKS scales through the node group's Auto Scaling group.
         self.ask(
@@ -126,7 +174,7 @@ class Eks(Addition):
                 "DesiredCapacity": scaling["desiredSize"],
             },
         )
-        self._updates[answer["update"]["id"]] = answer["update"]
+        self._keep(answer["update"], given["nodegroupName"])
         return answer
 
     def _update_nodegroup_version(self, call: Call) -> Document:
@@ -151,10 +199,15 @@ class Eks(Addition):
             "LaunchTemplateVersion": given.get("launchTemplate", {}).get("version"),
         }
         shown = {kind: str(value) for kind, value in parameters.items() if value is not None}
-        return {"update": self._successful("VersionUpdate", shown)}
+        return {"update": self._successful("VersionUpdate", shown, given["nodegroupName"])}
 
-    def _successful(self, kind: str, parameters: dict[str, str]) -> Document:
-        """An update that is over."""
+    def _keep(self, update: Document, nodegroup: str | None) -> None:
+        self._updates[update["id"]] = (nodegroup, update)
+
+    def _successful(
+        self, kind: str, parameters: dict[str, str], nodegroup: str | None = None
+    ) -> Document:
+        """An update that is over, of the cluster or of its node group."""
         from moto.moto_api._internal import mock_random
 
         update = {
@@ -165,7 +218,7 @@ class Eks(Addition):
             "createdAt": datetime.datetime.now(datetime.UTC),
             "errors": [],
         }
-        self._updates[str(update["id"])] = update
+        self._keep(update, nodegroup)
         return update
 
     def _check_template(self, template: Document) -> None:
@@ -179,22 +232,32 @@ class Eks(Addition):
             ) from None
 
     def _describe_update(self, call: Call) -> Document:
-        update = self._updates.get(call.parameters["updateId"])
-        if update is None:
+        given = call.parameters
+        self._moto_cluster(given["name"])
+        nodegroup, update = self._updates.get(given["updateId"], (None, None))
+        if update is None or nodegroup != given.get("nodegroupName"):
             raise AwsError(
-                "ResourceNotFoundException",
-                f"No update found for ID: {call.parameters['updateId']}",
-                404,
+                "ResourceNotFoundException", f"No update found for ID: {given['updateId']}", 404
             )
         return {"update": update}
 
-    def _moto_group(self, cluster: str, name: str) -> Any:
+    def _list_updates(self, call: Call) -> Document:
+        given = call.parameters
+        wanted = given.get("nodegroupName")
+        if wanted is None:
+            self._moto_cluster(given["name"])
+        else:
+            self._moto_group(given["name"], wanted)
+        return {"updateIds": [key for key, (of, _) in self._updates.items() if of == wanted]}
+
+    def _moto_cluster(self, name: str) -> Any:
         clusters = backend("eks").clusters
-        if cluster not in clusters:
-            raise AwsError(
-                "ResourceNotFoundException", f"No cluster found for name: {cluster}.", 404
-            )
-        group = clusters[cluster].nodegroups.get(name)
+        if name not in clusters:
+            raise AwsError("ResourceNotFoundException", f"No cluster found for name: {name}.", 404)
+        return clusters[name]
+
+    def _moto_group(self, cluster: str, name: str) -> Any:
+        group = self._moto_cluster(cluster).nodegroups.get(name)
         if group is None:
             raise AwsError(
                 "ResourceNotFoundException", f"No node group found for name: {name}.", 404
@@ -276,6 +339,16 @@ def _check_blocks(blocks: list[str]) -> None:
             raise ValueError(
                 f"The following CIDRs are invalid in publicAccessCidrs: [{block}]"
             ) from None
+
+
+def _check_taints(taints: list[Document]) -> None:
+    for taint in taints:
+        if taint.get("effect") not in TAINT_EFFECTS:
+            raise AwsError(
+                "InvalidParameterException",
+                f"Invalid taint effect: {taint.get('effect')}, must be one of these "
+                f"[{', '.join(TAINT_EFFECTS)}]",
+            )
 
 
 def _check_scaling(scaling: Document) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runbook_lib.practice.aws import wire
 from runbook_lib.practice.aws.faults import TRANSPORT, Rules, failure
-from runbook_lib.practice.aws.served import is_served
+from runbook_lib.practice.aws.served import served
 from runbook_lib.practice.aws.wire import Application, AwsError, Call, Document, Environ
 
 # Takes the call, asks moto by `call.forward()` where it wants to, and returns the answer as a
@@ -73,7 +73,7 @@ class Front:
             return self._answer_now(call)
 
     def _answer_now(self, call: Call) -> wire.Response:
-        if not is_served(call.service):
+        if call.operation not in served().get(call.service, ()):
             return call.refuse(_not_served(call))
         handler = self._handlers.get(f"{call.service}.{call.operation}")
         try:
@@ -87,9 +87,6 @@ class Front:
             return call.refuse(error)
         except wire.Refused as refused:
             return refused.response
-        kind = dict(response.headers).get("Content-Type", "")
-        if response.status == 404 and call.service != "s3" and kind.startswith("text/html"):
-            return call.refuse(_unknown(call))  # a path for which moto has no route
         return response
 
     def _disturb(self, rule: dict[str, Any], environ: Environ) -> None:
@@ -111,16 +108,13 @@ def _as_error(call: Call, response: wire.Response) -> AwsError:
     return AwsError(said.get("Code", "?"), said.get("Message", ""), response.status)
 
 
-def _unknown(call: Call) -> AwsError:
-    """Loud, and with a status that no client tries again."""
-    message = f"The practice platform's AWS does not know {call.service}:{call.operation}."
-    return AwsError("NotImplemented", message, 501)
-
-
 def _not_served(call: Call) -> AwsError:
-    """moto may know it, but nothing of the practice account is behind it."""
+    """moto may know it, but nothing of the practice account is behind it. Loud, and with a status
+    that no client tries again."""
+    asked = call.operation or f"{call.environ['REQUEST_METHOD']} {call.environ['PATH_INFO']}"
+    what = "operations" if call.service in served() else "services"
     message = (
-        f"The practice platform's AWS does not serve {call.service} ({call.operation}): "
-        "docs/practice-aws.md names the services that it serves."
+        f"The practice platform's AWS does not serve {call.service}:{asked}. "
+        f"docs/practice-aws.md says which {what} it serves."
     )
     return AwsError("NotImplemented", message, 501)

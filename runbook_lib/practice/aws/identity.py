@@ -106,7 +106,11 @@ class Identity(Addition):
 
     def check(self, call: Call) -> None:
         """Raises AwsError where the caller is unknown, or not allowed to do this."""
-        if call.access_key_id == INTERNAL or not call.access_key_id or call.operation is None:
+        if call.access_key_id == INTERNAL:
+            return
+        if not call.access_key_id:
+            if call.service == "s3":
+                _check_anonymous(call)
             return
         caller = _caller(call.access_key_id)
         if caller is None:
@@ -290,7 +294,8 @@ def _documents_of(arn: str) -> list[str] | None:
 def _caller(access_key_id: str) -> Caller | None:
     """Whose key it is: a user's, or a role's session; None for nobody's."""
     for user in backend("iam").users.values():
-        if any(key.access_key_id == access_key_id for key in user.access_keys):
+        keys = [key for key in user.access_keys if key.status == "Active"]
+        if any(key.access_key_id == access_key_id for key in keys):
             names = {user.arn, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root"}
             return Caller(user.arn, names, _documents(user))
     for session in backend("sts").assumed_roles:
@@ -313,6 +318,12 @@ def _action(call: Call) -> tuple[str, str | None]:
         return action, "*"
     arn = f"arn:aws:s3:::{bucket}"
     return action, f"{arn}/{key}" if key else arn
+
+
+def _check_anonymous(call: Call) -> None:
+    """Only a bucket's own policy can allow somebody who does not sign."""
+    if policies.decide(_bucket_policy(call), *_action(call), {}, ()) != policies.ALLOWED:
+        raise failure(call, "denied", "Access Denied")
 
 
 def _context(call: Call) -> policies.Context:

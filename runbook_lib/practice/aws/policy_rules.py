@@ -34,14 +34,12 @@ class PolicyRules(Addition):
                 (
                     "iam.PutRolePolicy",
                     "iam.PutUserPolicy",
-                    "iam.PutGroupPolicy",
                     "iam.CreatePolicy",
                     "iam.CreatePolicyVersion",
                 ),
                 _identity,
             ),
             "kms.CreateKey": _key,
-            "kms.PutKeyPolicy": _key,
         }
 
 

@@ -1,19 +1,25 @@
-"""The services of AWS that the practice account serves.
+"""What of AWS the practice account serves: the services and operations of `operations.txt`.
 
-moto would answer for many more, from an account that holds nothing of theirs and is not snapshot:
-what a step does there would look done and be no more than moto's word.
+moto would answer for many more, from an account that holds nothing of theirs and is not snapshot,
+or from canned text: what a step does there would look done and be no more than moto's word.
 """
 
 from __future__ import annotations
 
-# By botocore's names. "unsigned" is S3 as it is asked without credentials.
-SERVED = (
-    *("acm", "autoscaling", "cloudwatch", "ec2", "ecr", "eks", "elbv2", "iam", "kms", "rds"),
-    *("route53", "s3", "service-quotas", "ssm", "sts"),
-)
-UNSIGNED = "unsigned"
+import functools
+from pathlib import Path
+
+LIST = Path(__file__).with_name("operations.txt")
 
 
-def is_served(service: str) -> bool:
-    """Whether calls of that service (botocore's name, or `unsigned`) are answered."""
-    return service in SERVED or service == UNSIGNED
+@functools.cache
+def served() -> dict[str, frozenset[str]]:
+    """The operations of each service, by botocore's names."""
+    found: dict[str, set[str]] = {}
+    names: set[str] = set()
+    for line in LIST.read_text().splitlines():
+        if line.startswith("  "):
+            names.update(line.split())
+        elif line and not line.startswith("#"):
+            names = found.setdefault(line, set())
+    return {service: frozenset(operations) for service, operations in found.items()}

@@ -230,10 +230,12 @@ CREDENTIAL = re.compile(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/")
 def read(environ: Environ, application: Application) -> Call:
     """Which call this request is; `operation` is None where none can be told."""
     found = CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
+    query = parse_qs(environ.get("QUERY_STRING", ""))
     if not found:  # a link made by generate_presigned_url carries its credential in the query
-        query = parse_qs(environ.get("QUERY_STRING", "")).get("X-Amz-Credential", [""])[0]
-        found = CREDENTIAL.search(f"Credential={query}/")
-    key, signed = (found[1], found[2]) if found else ("", "")
+        found = CREDENTIAL.search(f"Credential={query.get('X-Amz-Credential', [''])[0]}/")
+    # S3's links have it in an older form, unless told otherwise.
+    linked = (query.get("AWSAccessKeyId", [""])[0], "")
+    key, signed = (found[1], found[2]) if found else linked
     service = SIGNED_AS.get(signed, signed)
     body = _body(environ)
     operation: str | None = None
@@ -249,9 +251,12 @@ def read(environ: Environ, application: Application) -> Call:
         if service == "elbv2" and form.get("Version") != ["2015-12-01"]:
             service = "elb"
         protocol = "ec2" if service == "ec2" else "query"
-    elif service in known_services():
-        operation, labels = _routed(service, environ)
-        protocol = model(service).protocol
+    else:
+        service = service or "s3"  # which alone answers those who do not sign
+        if service in known_services():
+            operation, labels = _routed(service, environ)
+            protocol = model(service).protocol
+    signed = signed or service
     service = service or "unsigned"
     return Call(service, signed, operation, protocol, key, environ, body, application, labels)
 
