@@ -193,6 +193,25 @@ def test_a_standard_service_has_its_workload(healthy: Practice) -> None:
     predictor(healthy, "churn-model", minReplicas=2)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({"minReplicas": 5, "maxReplicas": 2}, "MinReplicas cannot be greater than MaxReplicas."),
+        ({"minReplicas": -1}, "MinReplicas cannot be less than 0."),
+        ({"maxReplicas": -1}, "MaxReplicas cannot be less than 0."),
+    ],
+)
+def test_bounds_that_cross_are_denied(healthy: Practice, bounds: Any, said: str) -> None:
+    path, before = f"{SERVICES}/churn-model", service(healthy, "churn-model")["spec"]
+    code, answer = healthy.raw("PATCH", path, {"spec": {"predictor": bounds}}, **MERGE)
+    webhook = "inferenceservice.kserve-webhook-server.validator"
+    assert (code, answer["reason"]) == (403, "Forbidden")
+    assert answer["message"] == f'admission webhook "{webhook}" denied the request: {said}'
+    body = {"metadata": {"name": "new"}, "spec": {"predictor": {**before["predictor"], **bounds}}}
+    assert healthy.raw("POST", SERVICES, body)[0] == 403
+    assert service(healthy, "churn-model")["spec"] == before
+
+
 def test_a_stopped_service(healthy: Practice) -> None:
     stop = "serving.kserve.io/stop"
     patch(healthy, "churn-model", {"metadata": {"annotations": {stop: "true"}}})

@@ -18,6 +18,7 @@ from runbook_lib.practice.cluster.nodes import Nodes
 from runbook_lib.practice.cluster.podadmission import PodAdmission
 from runbook_lib.practice.cluster.scheduler import Scheduler
 from runbook_lib.practice.cluster.services import Services
+from runbook_lib.practice.cluster.serving import check_replicas
 from runbook_lib.practice.cluster.sets import DaemonSets, StatefulSets
 from runbook_lib.practice.cluster.spaces import Spaces
 from runbook_lib.practice.cluster.taints import TaintEvictions
@@ -39,6 +40,7 @@ class Controllers:
     def __init__(self, store: Store, time_scale: float) -> None:
         self._recorder = Recorder(store)
         store.admit = PodAdmission(store)
+        store.deny = check_replicas
         self.kubelet = Kubelet(store, self._recorder, time_scale)
         self._nodes = Nodes(store, self._recorder, time_scale)
         self._taints = TaintEvictions(store, self._recorder, time_scale)

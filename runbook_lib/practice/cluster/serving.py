@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import Any
 
+from runbook_lib.practice.kubernetes.errors import denied
+from runbook_lib.practice.kubernetes.resources import Kind
 from runbook_lib.practice.kubernetes.selectors import dig
 from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
 
@@ -15,6 +17,29 @@ NAME = f"{GROUP}/inferenceservice"
 # Annotations of the InferenceService that its pods do not get.
 _OWN = (MODE, STOP, "kubectl.kubernetes.io/last-applied-configuration")
 _MODELS = "/mnt/models"
+
+
+def check_replicas(kind: Kind, obj: Object) -> None:
+    """KServe's webhook: refuse an InferenceService whose bounds cross, with an ApiError.
+
+    Source: kserve, pkg/apis/serving/v1beta1/component.go, validateReplicas.
+    """
+    if kind.table != (GROUP, "inferenceservices"):
+        return
+    for component in ("predictor", "transformer", "explainer"):
+        given = dig(obj, f"spec.{component}")
+        if not given:
+            continue
+        low, high = given.get("minReplicas", 1), given.get("maxReplicas", 0)
+        if low < 0:
+            why = "MinReplicas cannot be less than 0."
+        elif high < 0:
+            why = "MaxReplicas cannot be less than 0."
+        elif low > high != 0:
+            why = "MinReplicas cannot be greater than MaxReplicas."
+        else:
+            continue
+        raise denied("inferenceservice.kserve-webhook-server.validator", why)
 
 
 class NoRuntimeError(Exception):

@@ -70,6 +70,11 @@ def forbidden(
     return ApiError(403, "Forbidden", message, details)
 
 
+def denied(webhook: str, why: str) -> ApiError:
+    """What a validating webhook says no to."""
+    return ApiError(403, "Forbidden", f'admission webhook "{webhook}" denied the request: {why}')
+
+
 def conflict(kind: Kind, name: str, why: str = "") -> ApiError:
     why = why or (
         "the object has been modified; please apply your changes to the latest version and "

@@ -86,6 +86,8 @@ class Store:
         self.listeners: list[Callable[[Change], None]] = []
         # Changes a new object in place, or refuses it with an ApiError.
         self.admit: Callable[[Kind, Object], None] = lambda kind, obj: None
+        # As validating webhooks: refuses a new or changed object with an ApiError.
+        self.deny: Callable[[Kind, Object], None] = lambda kind, obj: None
         self._tables: dict[tuple[str, str], dict[Key, Object]] = {}
         self._children: dict[str, dict[tuple[tuple[str, str], Key], None]] = {}
         self._uids: dict[str, tuple[tuple[str, str], Key]] = {}

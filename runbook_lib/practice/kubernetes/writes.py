@@ -98,6 +98,7 @@ def create(call: Call, store: Store, body: Any, *, applying: bool = False) -> Ob
     if (obj["metadata"].get("namespace") or "", obj["metadata"]["name"]) in store.table(kind):
         raise already_exists(kind, obj["metadata"]["name"])
     store.admit(kind, obj)
+    store.deny(kind, obj)
     if not applying:
         apply.written(kind, None, obj, call.manager, "")
     if dry:
@@ -157,6 +158,8 @@ def save(
     """Store a changed object, unless it is a dry run; what is stored or would be."""
     if subresource != "scale":
         _checked(call, new, old)
+    if not subresource:
+        store.deny(call.kind, new)
     if not applying and "managedFields" in old["metadata"] and new != old:
         new["metadata"]["managedFields"] = old["metadata"]["managedFields"]
     if not applying and new != old:
