@@ -42,6 +42,7 @@ class Account:
     lets_us_in: bool
     bounds: Bounds | None
     machines: tuple[Machine, ...]  # of the group
+    off: frozenset[str]  # ids of machines that are stopped or terminated
     images: frozenset[str]  # "name:tag" of its registry
 
 
@@ -54,6 +55,7 @@ async def follow(aws: Aws, api: KubernetesApi, alone: asyncio.Lock) -> None:
             await api.let_in(account.lets_us_in)
             api.node_groups.bounds = asdict(account.bounds) if account.bounds else {}
             api.node_groups.machines = list(account.machines)
+            api.switch_off(account.off)
             api.kubelet.registry = Registry(REGISTRY, account.images)
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -68,6 +70,12 @@ def _read(aws: Aws, wanted: int | None) -> Account:
             lets_in(aws.eks.endpoint_access(), OWN_ADDRESS),
             _bounds(groups[0]) if groups else None,
             _machines(groups[0]) if groups else (),
+            frozenset(
+                machine.id
+                for reservation in backend("ec2").reservations.values()
+                for machine in reservation.instances
+                if machine.state not in ("pending", "running")
+            ),
             frozenset(
                 f"{repository.name}:{tag}"
                 for repository in backend("ecr").repositories.values()

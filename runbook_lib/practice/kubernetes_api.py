@@ -30,7 +30,7 @@ from runbook_lib.practice.cluster.groups import NodeGroups
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.kubelets import ClusterKubelets
 from runbook_lib.practice.cluster.metricsserver import MetricsServer
-from runbook_lib.practice.cluster.nodes import defaults
+from runbook_lib.practice.cluster.nodes import defaults, switch_off
 from runbook_lib.practice.kubernetes.admission import apply_defaults
 from runbook_lib.practice.kubernetes.audit import Audit
 from runbook_lib.practice.kubernetes.data import first_objects
@@ -271,6 +271,10 @@ class KubernetesApi:
     def node_groups(self) -> NodeGroups:
         """The stand-in for the cluster autoscaler, which goes by what the cloud says."""
         return self._controllers.groups
+
+    def switch_off(self, machines: frozenset[str]) -> None:
+        """Let the kubelets of these machines, by their ids, not run, and those of all others."""
+        switch_off(self._store, machines)
 
     def _notice(self, change: Change) -> None:
         if change.kind.kind not in ("Lease", "Event"):

@@ -108,6 +108,24 @@ def nodes(platform: Platform) -> dict[str, str]:
     return {one["metadata"]["name"]: one["spec"]["providerID"].rpartition("/")[2] for one in items}
 
 
+@pytest.mark.slow
+def test_the_node_of_a_terminated_machine_falls_silent(account: Platform) -> None:
+    name, machine = sorted(nodes(account).items())[0]
+
+    def ready() -> dict[str, str]:
+        conditions = kubernetes(account, f"nodes/{name}")["status"]["conditions"]
+        return next(one for one in conditions if one["type"] == "Ready")
+
+    aws(account, "ec2.terminate_instances", {"InstanceIds": [machine]})
+    until(lambda: ready()["status"] == "Unknown", 6 * SECONDS, "a node that nobody hears of")
+    lease = kubernetes(account, f"leases.coordination.k8s.io/{name}", "kube-node-lease")
+    assert lease["spec"]["renewTime"] < ready()["lastTransitionTime"]
+    shown = kubernetes(account, f"nodes/{name}")
+    assert "practice" not in str(shown["metadata"].get("annotations"))
+    scenario.heal(account)
+    assert ready()["status"] == "True"
+
+
 def scaling_group(platform: Platform) -> dict[str, Any]:
     answer = aws(platform, "autoscaling.describe_auto_scaling_groups")
     group: dict[str, Any] = answer["AutoScalingGroups"][0]

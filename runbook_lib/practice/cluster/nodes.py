@@ -16,6 +16,7 @@ STATS = "practice.runbook/stats"
 KUBELET = "practice.runbook/kubelet"
 SINCE = "practice.runbook/since"
 NETWORK = "practice.runbook/network"
+MACHINE = "practice.runbook/machine"
 
 _RENEW_SECONDS, _GRACE_SECONDS = 10.0, 40.0  # as kubelet and controller manager have them
 _HEALTHY = {
@@ -65,7 +66,23 @@ def annotation(node: Object, name: str) -> str:
 
 
 def kubelet_answers(node: Object) -> bool:
-    return annotation(node, KUBELET) != "stopped"
+    return annotation(node, KUBELET) != "stopped" and annotation(node, MACHINE) != "off"
+
+
+def switch_off(store: Store, machines: frozenset[str]) -> None:
+    """Let the nodes of these machines, and of no others, be without one that runs."""
+    for node in store.all("nodes"):
+        is_off = str(dig(node, "spec.providerID", "")).rpartition("/")[2] in machines
+        if is_off == (annotation(node, MACHINE) == "off"):
+            continue
+
+        def note(new: Object, is_off: bool = is_off) -> None:
+            annotations = new["metadata"].setdefault("annotations", {})
+            annotations.pop(MACHINE, None)
+            if is_off:
+                annotations[MACHINE] = "off"
+
+        store.edit(store.catalogue.of("nodes"), node, note)
 
 
 def stats(node: Object) -> dict[str, float]:
