@@ -218,3 +218,70 @@ def test_processes_that_auto_scaling_does_not_have(account: Aws) -> None:
         assert "Nonsense" in said
     [group] = scaling.describe_auto_scaling_groups()["AutoScalingGroups"]
     assert group["SuspendedProcesses"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ({"StorageType": "nonsense"}, "InvalidParameterValue", "Invalid storage type: nonsense"),
+        ({"EngineVersion": "99.9"}, "InvalidParameterCombination", "Cannot find version 99.9"),
+        ({"EngineVersion": "latest"}, "InvalidParameterCombination", "Cannot find version latest"),
+        (
+            {"EngineVersion": "15.10"},
+            "InvalidParameterCombination",
+            "Cannot upgrade postgres from 16.4 to 15.10",
+        ),
+        (
+            {"VpcSecurityGroupIds": ["sg-0123456789abcdef0"]},
+            "InvalidParameterValue",
+            "Invalid security group , groupId= sg-0123456789abcdef0, groupName=.",
+        ),
+        ({"MonitoringInterval": 7}, "InvalidParameterValue", "Invalid monitoring interval: 7"),
+        ({"MonitoringInterval": 60}, "InvalidParameterCombination", "MonitoringRoleARN"),
+        (
+            {"BackupRetentionPeriod": 999},
+            "InvalidParameterValue",
+            "Retention period must be between 0 and 35.",
+        ),
+        ({"EngineVersion": "16.8"}, "NotImplemented", "upgrades no server"),
+        ({"NewDBInstanceIdentifier": "other"}, "NotImplemented", "renames no instance"),
+    ],
+)
+@pytest.mark.parametrize("immediately", [False, True])
+def test_values_that_rds_refuses(
+    account: Aws, given: dict[str, Any], code: str, said: str, immediately: bool
+) -> None:
+    rds = account.client("rds")
+    one = {"DBInstanceIdentifier": f"{CLUSTER}-mlflow"}
+
+    def described() -> dict[str, Any]:
+        [found] = rds.describe_db_instances(**one)["DBInstances"]
+        return without(found, "LatestRestorableTime")
+
+    before = described()
+    answer = refused(rds.modify_db_instance, **one, **given, ApplyImmediately=immediately)
+    assert answer[0] == code
+    assert said in answer[2]
+    assert described() == before
+
+
+def test_a_new_instance_takes_no_such_values_either(account: Aws) -> None:
+    rds = account.client("rds")
+    new = {
+        "DBInstanceIdentifier": "another",
+        "DBInstanceClass": "db.t3.medium",
+        "Engine": "postgres",
+        "MasterUsername": "somebody",
+        "MasterUserPassword": "a-long-password",
+        "AllocatedStorage": 20,
+    }
+    absent = {"VpcSecurityGroupIds": ["sg-0123456789abcdef0"]}
+    assert refused(rds.create_db_instance, **new, **absent)[0] == "InvalidParameterValue"
+    version = {"EngineVersion": "9.6"}
+    assert refused(rds.create_db_instance, **new, **version)[0] == "InvalidParameterCombination"
+    replica = {
+        "DBInstanceIdentifier": "replica",
+        "SourceDBInstanceIdentifier": f"{CLUSTER}-mlflow",
+        "StorageType": "tape",
+    }
+    assert refused(rds.create_db_instance_read_replica, **replica)[0] == "InvalidParameterValue"

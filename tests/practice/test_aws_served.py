@@ -158,3 +158,14 @@ def test_a_link_is_of_who_signed_it(breakable_account: Aws, version: str) -> Non
     breakable_account.call("iam", "UpdateAccessKey", {**key, "Status": "Inactive"})
     with pytest.raises(OSError, match="403"):
         urlopen(link)
+
+
+def test_our_own_clients_go_past_a_proxy(account: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account, "_clients", {})
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert account.client("sts").get_caller_identity()["Arn"].endswith("user/on-call")
+    of_pod = account.client_of_pod("sts", "a-pod-behind-a-proxy", "", "")
+    assert of_pod.get_caller_identity()["Arn"].endswith("eks-node-role/i-node")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib.practice.aws import rds_rules
+from runbook_lib.practice.aws import rds_rules, rds_values
 from runbook_lib.practice.aws.additions import Addition, Ask, Verb, backend, one_of
 from runbook_lib.practice.aws.front import Handler
 from runbook_lib.practice.aws.names import DB_INSTANCE
@@ -204,12 +204,14 @@ class Rds(Addition):
         if given["Engine"] not in known:
             raise AwsError("InvalidParameterValue", f"Invalid DB engine: {given['Engine']}")
         rds_rules.check_class(given["DBInstanceClass"])
+        rds_values.check(given)
 
     def _create_replica(self, call: Call) -> None:
         given = call.parameters
         self._alive(given["SourceDBInstanceIdentifier"], "available")
         if "DBInstanceClass" in given:
             rds_rules.check_class(given["DBInstanceClass"])
+        rds_values.check(given)
 
     def _modify(self, call: Call) -> Document:
         given = dict(call.parameters)
@@ -217,6 +219,7 @@ class Rds(Addition):
         self._alive(identifier, "available", "storage-full", "storage-optimization")
         if "DBInstanceClass" in given:
             rds_rules.check_class(given["DBInstanceClass"])
+        rds_values.check(given, self._database(identifier))
         if "AllocatedStorage" in given:
             self._check_storage(identifier, given["AllocatedStorage"])
         if "DBParameterGroupName" in given:

@@ -33,7 +33,7 @@ from runbook_lib.practice.aws.policy_rules import PolicyRules
 from runbook_lib.practice.aws.quotas import Quotas
 from runbook_lib.practice.aws.rds import Rds
 from runbook_lib.practice.aws.route53 import Route53
-from runbook_lib.practice.aws.sessions import Sessions
+from runbook_lib.practice.aws.sessions import Sessions, straight
 from runbook_lib.practice.aws.ssm import Ssm
 from runbook_lib.practice.aws.wire import AwsError, Document
 from runbook_lib.practice.system import System
@@ -251,7 +251,6 @@ class Aws(System):
     def client(self, service: str) -> Any:
         """A boto3 client of our own server; the same one each time."""
         import boto3
-        from botocore.config import Config
 
         if service not in self._clients:
             self._clients[service] = boto3.client(
@@ -260,7 +259,7 @@ class Aws(System):
                 region_name=REGION,
                 aws_access_key_id=self.access_key_id,
                 aws_secret_access_key=self.secret_access_key,
-                config=Config(retries={"total_max_attempts": 1}),
+                config=straight(),
             )
         return self._clients[service]
 

@@ -65,8 +65,14 @@ class Sessions:
 
 def _client(service: str, url: str, signature_version: Any = None, **credentials: str) -> Any:
     import boto3
+
+    config = straight(**{"signature_version": signature_version} if signature_version else {})
+    return boto3.client(service, endpoint_url=url, region_name=REGION, config=config, **credentials)
+
+
+def straight(**more: Any) -> Any:
+    """How our own clients ask: once, and past the proxy that a shell may name, for it is loopback
+    that they ask."""
     from botocore.config import Config
 
-    more = {"signature_version": signature_version} if signature_version else {}
-    config = Config(retries={"total_max_attempts": 1}, **more)
-    return boto3.client(service, endpoint_url=url, region_name=REGION, config=config, **credentials)
+    return Config(retries={"total_max_attempts": 1}, proxies={}, **more)
