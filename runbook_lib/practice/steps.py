@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from runbook_lib.practice.access import STRATEGIC_PATCH, Cluster, resource_path
+from runbook_lib.practice.cluster.spans import span
 from runbook_lib.practice.lookers import LOOKERS, CouldNotLook
 from runbook_lib.practice.observe import Observation, faults_of, look
 from runbook_lib.practice.platform import Platform, PracticeError
@@ -211,8 +212,7 @@ def delete(
 
 def restart(cluster: Cluster, workload: str, namespace: str) -> None:
     """What `kubectl rollout restart` does."""
-    now = datetime.datetime.now(datetime.UTC).isoformat()
-    _patch_template(cluster, workload, namespace, {RESTARTED: now})
+    _patch_template(cluster, workload, namespace, {RESTARTED: _moment(0)})
 
 
 def scale(cluster: Cluster, workload: str, namespace: str, replicas: int) -> None:
@@ -259,7 +259,9 @@ def program(
     template = found["spec"]["template"]
     if roll:
         changed = _behaviour(template, set, container)
-        _patch_template(cluster, workload, namespace, {PROGRAM: changed})
+        # To who does not see the behaviour it is a restart, which can be undone.
+        begun = _moment(span(set.get("started_ago") or "0s"))
+        _patch_template(cluster, workload, namespace, {PROGRAM: changed, RESTARTED: begun})
         return
     selector = ",".join(f"{k}={v}" for k, v in found["spec"]["selector"]["matchLabels"].items())
     running = cluster.get(resource_path("pods", namespace), labelSelector=selector)["items"]
@@ -278,6 +280,11 @@ def _behaviour(carrier: dict[str, Any], changes: dict[str, Any], container: str)
     merged = {**behaviours.get(name, {}), **changes}
     behaviours[name] = {key: value for key, value in merged.items() if value is not None}
     return json.dumps(behaviours)
+
+
+def _moment(seconds_ago: float) -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    return (now - datetime.timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
 
 
 def _patch_template(

@@ -74,6 +74,11 @@ def test_a_missing_optional_key_crashes_the_application(practice: Any) -> None:
     assert log(practice, "api", previous=True).startswith("starting\n")
     event = practice.until(lambda: practice.events("api-").get("BackOff"), "a BackOff event")
     assert event["count"] > 7 and age(event["firstTimestamp"]) > 10 * 60
+    # So old as well is what made it; messages name the pod, or its ReplicaSet.
+    listed = practice.raw("GET", "/api/v1/namespaces/shop/events")[1]["items"]
+    made = {e["reason"]: e for e in listed if meta["ownerReferences"][0]["name"] in e["message"]}
+    for reason in ("ScalingReplicaSet", "SuccessfulCreate", "Scheduled"):
+        assert age(made[reason]["firstTimestamp"]) > 13 * 60
     practice.core.patch_namespaced_secret("jwt", "shop", {"stringData": {"jwt-secret": "s"}})
     practice.until_ready("api")
 

@@ -84,6 +84,34 @@ def test_replacing_what_was_shown_rolls_nothing_out(practice: Any) -> None:
     assert practice.raw("PUT", DEPLOYMENT, shown)[1]["metadata"]["generation"] == generation
 
 
+def test_a_rollback_brings_back_the_behaviour_of_then(practice: Any) -> None:
+    """`kubectl rollout undo` replaces the template by that of an older ReplicaSet, as it saw it."""
+    sets = "/apis/apps/v1/namespaces/shop/replicasets?labelSelector=app%3Dveiled"
+    (first,) = practice.raw("GET", sets)[1]["items"]
+    annotations = {"restarted": "now", f"{SECRET}program": json.dumps({"app": {"exit_code": 4}})}
+    changed = {"spec": {"template": {"metadata": {"annotations": annotations}}}}
+    practice.raw("PATCH", DEPLOYMENT, changed, Content_Type=MERGE)
+    assert program(practice) == {"app": {"exit_code": 4}}
+    template = first["spec"]["template"]
+    del template["metadata"]["labels"]["pod-template-hash"]
+    undo = [{"op": "replace", "path": "/spec/template", "value": template}]
+    status, _ = practice.raw("PATCH", DEPLOYMENT, undo, Content_Type="application/json-patch+json")
+    assert status == 200
+    assert program(practice)["app"]["exit_code"] == 3
+    found = first["metadata"]["name"]
+    practice.until(
+        lambda: (
+            [
+                s["status"].get("replicas")
+                for s in practice.raw("GET", sets)[1]["items"]
+                if s["metadata"]["name"] == found
+            ]
+            == [1]
+        ),
+        "the first ReplicaSet is the current one again",
+    )
+
+
 def test_a_patch_changes_it(practice: Any) -> None:
     """What breaks and mends the practice needs no director."""
     changed = {"template": {"metadata": {"annotations": {f"{SECRET}program": None}}}}

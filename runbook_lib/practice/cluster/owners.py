@@ -96,18 +96,23 @@ class PodOwners:
             pod["metadata"]["creationTimestamp"] = stamp(begun)
             pod["status"]["startTime"] = stamp(begun)
         self._store.add(self._pods, pod)
-        if begun is None:
-            message = f"Created pod: {pod['metadata']['name']}"
-            self._record(owner, "SuccessfulCreate", message)
+        self._record(owner, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}", at=begun)
         return ""
 
     def _delete_pod(self, owner: Object, pod: Object) -> None:
         self._store.remove(self._pods, pod)
         self._record(owner, "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}")
 
-    def _record(self, owner: Object, reason: str, message: str, type_: str = "Normal") -> None:
+    def _record(
+        self,
+        owner: Object,
+        reason: str,
+        message: str,
+        type_: str = "Normal",
+        at: float | None = None,
+    ) -> None:
         component = f"{owner['kind'].lower()}-controller"
-        self._recorder.record(owner, type_, reason, message, component=component)
+        self._recorder.record(owner, type_, reason, message, at=at, component=component)
 
     def _children(self, owner: Object) -> list[Object]:
         """The owner's pods that count; failed ones (evicted, say) are left lying about."""

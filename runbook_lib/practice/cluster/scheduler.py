@@ -76,10 +76,9 @@ class Scheduler:
             _set_scheduled(new, {"status": "True", "lastTransitionTime": begun or stamp(now)})
 
         self._store.edit(self._store.catalogue.of("pods"), pod, bind)
-        if not begun:
-            meta = pod["metadata"]
-            message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}"
-            self._record(pod, "Normal", "Scheduled", message, now)
+        meta = pod["metadata"]
+        message = f"Successfully assigned {meta['namespace']}/{meta['name']} to {node}"
+        self._record(pod, "Normal", "Scheduled", message, seconds(begun) if begun else now)
 
     def _preempt(self, pod: Object, nodes: list[str], snapshot: Snapshot, now: float) -> bool:
         """Evict what is less important, the fewest pods possible; whether that makes room."""

@@ -136,11 +136,13 @@ class Deployments(PodOwners):
             lambda new: new["spec"].update(replicas=replicas),
         )
         begun = seconds(replica_set["metadata"]["creationTimestamp"])
-        if time.time() - begun < FRESH_SECONDS or before:
-            way = "up" if replicas > before else "down"
-            name = replica_set["metadata"]["name"]
-            message = f"Scaled {way} replica set {name} from {before} to {replicas}"
-            self._record(deployment, "ScalingReplicaSet", message)
+        way = "up" if replicas > before else "down"
+        name = replica_set["metadata"]["name"]
+        message = f"Scaled {way} replica set {name} from {before} to {replicas}"
+        # One that is just made may be as old as its program says; one taken up again is scaled now.
+        new = not before and dig(replica_set, "status.observedGeneration") is None
+        since = begun if new and time.time() - begun > FRESH_SECONDS else None
+        self._record(deployment, "ScalingReplicaSet", message, at=since)
 
     def _roll(self, deployment: Object, current: Object, others: list[Object]) -> None:
         """One step of the update: as many new pods, as few old ones as the strategy allows."""

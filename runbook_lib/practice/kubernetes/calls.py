@@ -77,6 +77,11 @@ class Call:
         """Whether the object, where there is none, comes to be by server-side apply."""
         return self.method == "PATCH" and "apply-patch" in self.content_type
 
+    @property
+    def replaces(self) -> bool:
+        """Whether what it does not name may go: of a PUT, or a JSON patch of a whole field."""
+        return self.method == "PUT" or "json-patch+json" in self.content_type
+
     def shown(self, obj: dict[str, Any]) -> dict[str, Any]:
         """The object as this user may see it."""
         return obj if self.user.directs else veiled(obj)

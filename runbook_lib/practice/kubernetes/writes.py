@@ -140,10 +140,7 @@ def replace(call: Call, store: Store, body: Any, subresource: str = "") -> Objec
     if call.kind.custom and not version:
         cause = causes.wrong("metadata.resourceVersion", 0, "must be specified for an update")
         raise invalid(call.kind, call.name, cause)
-    new = updated(call.kind, old, body, subresource)
-    if not call.user.directs:
-        veil.keep(old, new)
-    return save(call, store, old, new, subresource)
+    return save(call, store, old, updated(call.kind, old, body, subresource), subresource)
 
 
 def save(
@@ -158,6 +155,8 @@ def save(
     """Store a changed object, unless it is a dry run; what is stored or would be."""
     if subresource != "scale":
         _checked(call, new, old)
+    if call.replaces and not call.user.directs:
+        veil.keep(veil.revision(old, new, store.children(old, "replicasets", "apps")), new)
     if not subresource:
         store.deny(call.kind, new)
     if not applying and "managedFields" in old["metadata"] and new != old:
