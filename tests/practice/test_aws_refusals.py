@@ -285,3 +285,92 @@ def test_a_new_instance_takes_no_such_values_either(account: Aws) -> None:
         "StorageType": "tape",
     }
     assert refused(rds.create_db_instance_read_replica, **replica)[0] == "InvalidParameterValue"
+
+
+def test_values_that_the_api_reference_does_not_list(account: Aws) -> None:
+    ec2, s3 = account.client("ec2"), account.client("s3")
+    volume = ec2.describe_volumes()["Volumes"][0]["VolumeId"]
+    assert refused(ec2.modify_volume, VolumeId=volume, VolumeType="fast") == (
+        "InvalidParameterValue",
+        400,
+        "Value (fast) for parameter volumeType is invalid.",
+    )
+    versioning = {"VersioningConfiguration": {"Status": "On"}}
+    assert refused(s3.put_bucket_versioning, Bucket=ARTIFACTS, **versioning)[0] == "MalformedXML"
+    check = {"CallerReference": "x", "HealthCheckConfig": {"Type": "PING"}}
+    answer = refused(account.client("route53").create_health_check, **check)
+    assert answer[0] == "InvalidInput"
+    elb = account.client("elbv2")
+    group = {"Name": "g", "Protocol": "GOPHER", "Port": 70}
+    code, status, said = refused(elb.create_target_group, **group)
+    assert (code, status) == ("ValidationError", 400)
+    assert "Value 'GOPHER' at 'protocol' failed to satisfy constraint" in said
+    parameter = {"Name": "/x", "Value": "v", "Type": "Text"}
+    assert refused(account.client("ssm").put_parameter, **parameter)[0] == "ValidationException"
+
+
+def test_rules_and_volumes_that_ec2_refuses(account: Aws) -> None:
+    ec2 = account.client("ec2")
+    assert account.seeded is not None
+    group = account.seeded.security_groups["rds"]
+    before = ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    for protocol, ports, said in (
+        ("gopher", {"FromPort": 70, "ToPort": 70}, "Unknown protocol"),
+        ("tcp", {"FromPort": 70000, "ToPort": 70000}, "TCP/UDP port (70000) out of range"),
+        ("tcp", {}, "Must specify both from and to ports"),
+        ("tcp", {"FromPort": 5432, "ToPort": 5431}, "Invalid TCP/UDP port range (5432-5431)"),
+    ):
+        rule = {"IpProtocol": protocol, **ports, "IpRanges": [{"CidrIp": "10.0.0.0/8"}]}
+        allow = ec2.authorize_security_group_ingress
+        code, _, words = refused(allow, GroupId=group, IpPermissions=[rule])
+        assert code == "InvalidParameterValue"
+        assert said in words
+    assert ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"] == before
+    volume = ec2.describe_volumes()["Volumes"][0]["VolumeId"]
+    assert "smaller than existing" in refused(ec2.modify_volume, VolumeId=volume, Size=1)[2]
+
+
+def test_a_node_group_in_no_subnet_or_of_no_role(account: Aws) -> None:
+    eks = account.client("eks")
+    group = eks.describe_nodegroup(clusterName=CLUSTER, nodegroupName="compute-nodes")["nodegroup"]
+    new = {"clusterName": CLUSTER, "nodegroupName": "more"}
+    there = {"subnets": group["subnets"], "nodeRole": group["nodeRole"]}
+    nowhere = {**there, "subnets": ["subnet-0123456789abcdef0"]}
+    nobody = {**there, "nodeRole": "arn:aws:iam::123456789012:role/nobody"}
+    for given, said in ((nowhere, "subnet-0123456789abcdef0"), (nobody, "role with name nobody")):
+        code, _, words = refused(eks.create_nodegroup, **new, **given)
+        assert code == "InvalidParameterException"
+        assert said in words
+
+
+def test_keys_that_are_disabled_or_about_to_go_do_nothing(breakable_account: Aws) -> None:
+    kms = breakable_account.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    sealed = kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]
+    kms.disable_key(KeyId=key)
+    assert refused(kms.decrypt, CiphertextBlob=sealed)[0] == "DisabledException"
+    assert refused(kms.encrypt, KeyId=key, Plaintext=b"x")[0] == "DisabledException"
+    kms.enable_key(KeyId=key)
+    assert kms.decrypt(CiphertextBlob=sealed)["Plaintext"] == b"x"
+    kms.schedule_key_deletion(KeyId=key)
+    assert refused(kms.decrypt, CiphertextBlob=sealed)[0] == "KMSInvalidStateException"
+
+
+def test_a_suspended_launch_waits_for_its_resumption(breakable_account: Aws) -> None:
+    scaling = breakable_account.client("autoscaling")
+    assert breakable_account.seeded is not None
+    name = {"AutoScalingGroupName": breakable_account.seeded.autoscaling_group}
+
+    def seen() -> tuple[int, int]:
+        [group] = scaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+        return group["DesiredCapacity"], len(group["Instances"])
+
+    scaling.suspend_processes(**name, ScalingProcesses=["Launch", "Terminate"])
+    scaling.set_desired_capacity(**name, DesiredCapacity=5)
+    assert seen() == (5, 3)
+    scaling.resume_processes(**name, ScalingProcesses=["Launch"])
+    assert seen() == (5, 5)
+    scaling.set_desired_capacity(**name, DesiredCapacity=4)
+    assert seen() == (4, 5)
+    scaling.resume_processes(**name)
+    assert seen() == (4, 4)

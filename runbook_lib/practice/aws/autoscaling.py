@@ -53,7 +53,7 @@ class AutoScaling(Addition):
             "autoscaling.SetDesiredCapacity": self._set_desired_capacity,
             "autoscaling.UpdateAutoScalingGroup": self._update,
             "autoscaling.SuspendProcesses": _check_processes,
-            "autoscaling.ResumeProcesses": _check_processes,
+            "autoscaling.ResumeProcesses": self._resume,
         }
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -171,9 +171,26 @@ class AutoScaling(Addition):
             group.min_size, group.max_size = low, high
         return answer
 
+    def _resume(self, call: Call) -> Document:
+        """What was held up meanwhile happens now."""
+        _check_processes(call)
+        call.forward()
+        name = call.parameters["AutoScalingGroupName"]
+        wanted = backend("autoscaling").autoscaling_groups[name].desired_capacity
+        given = {"AutoScalingGroupName": name, "DesiredCapacity": wanted}
+        self.ask("autoscaling", "SetDesiredCapacity", given)
+        return {}
+
     def _launch_in_vain(self, group: Any, wanted: int) -> Document | None:
-        """While launches fail, capacity is wanted and none comes."""
-        if not self._failure or wanted <= len(group.instance_states):
+        """While launches fail, or are suspended, capacity is wanted and none comes."""
+        suspended = {one["ProcessName"] for one in group.suspended_processes}
+        machines = len(group.instance_states)
+        if (wanted > machines and "Launch" in suspended) or (
+            wanted < machines and "Terminate" in suspended
+        ):
+            group.desired_capacity = wanted
+            return {}
+        if not self._failure or wanted <= machines:
             return None
         group.desired_capacity = wanted
         zone = next(iter(group.availability_zones), "us-east-1a")

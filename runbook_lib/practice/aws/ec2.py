@@ -15,6 +15,8 @@ from runbook_lib.practice.aws.cloudwatch import Metrics
 from runbook_lib.practice.aws.front import Handler
 from runbook_lib.practice.aws.wire import AwsError, Call, Document
 
+PROTOCOLS = ("-1", "tcp", "udp", "icmp", "icmpv6")
+LAST_PROTOCOL, LAST_PORT = 255, 65535
 CHECKS = {"system": "SystemStatus", "instance": "InstanceStatus", "ebs": "AttachedEbsStatus"}
 CHECK_METRICS = {
     "system": "StatusCheckFailed_System",
@@ -52,6 +54,7 @@ class Ec2(Addition):
             "ec2.DeleteSecurityGroup": self._delete_security_group,
             "ec2.DeleteSubnet": self._delete_subnet,
             "ec2.ModifyInstanceAttribute": self._modify_instance_attribute,
+            "ec2.ModifyVolume": self._modify_volume,
             "ec2.RunInstances": self._run_instances,
         }
 
@@ -120,11 +123,19 @@ class Ec2(Addition):
     def _authorize(self, call: Call) -> None:
         given = call.parameters
         blocks = [given["CidrIp"]] if "CidrIp" in given else []
+        _check_ports(given)
         for rule in given.get("IpPermissions", []):
+            _check_ports(rule)
             blocks += [one["CidrIp"] for one in rule.get("IpRanges", [])]
         for block in blocks:
             if not _is_block(block):
                 raise AwsError("InvalidParameterValue", f"CIDR block {block} is malformed")
+
+    def _modify_volume(self, call: Call) -> None:
+        given = call.parameters
+        volume = backend("ec2").volumes.get(given["VolumeId"])
+        if volume is not None and given.get("Size", volume.size) < volume.size:
+            raise AwsError("InvalidParameterValue", "New size cannot be smaller than existing size")
 
     def _delete_security_group(self, call: Call) -> None:
         given = call.parameters
@@ -196,3 +207,28 @@ def _is_block(block: str) -> bool:
     except ValueError:
         return False
     return "/" in block
+
+
+def _check_ports(rule: Document) -> None:
+    """Source: EC2 API reference, IpPermission."""
+    protocol = str(rule.get("IpProtocol", "-1"))
+    number = protocol.isdecimal() and int(protocol) <= LAST_PROTOCOL
+    if protocol not in PROTOCOLS and not number:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Invalid value '{protocol}' for IP protocol. Unknown protocol.",
+        )
+    if protocol not in ("tcp", "udp", "6", "17"):
+        return
+    ports = [rule[name] for name in ("FromPort", "ToPort") if name in rule]
+    for port in ports:
+        if not 0 <= port <= LAST_PORT:
+            raise AwsError("InvalidParameterValue", f"TCP/UDP port ({port}) out of range")
+    if len(ports) < 2:
+        said = "Must specify both from and to ports with TCP/UDP."
+        raise AwsError("InvalidParameterValue", f"Invalid value '{said}' for portRange.")
+    if ports[0] > ports[1]:
+        raise AwsError(
+            "InvalidParameterValue",
+            f"Invalid TCP/UDP port range ({ports[0]}-{ports[1]})",
+        )

@@ -153,6 +153,16 @@ class Eks(Addition):
         return answer
 
     def _create_nodegroup(self, call: Call) -> None:
+        for subnet in call.parameters["subnets"]:
+            if not any(subnet in zone for zone in backend("ec2").subnets.values()):
+                raise AwsError(
+                    "InvalidParameterException", f"The subnet ID '{subnet}' does not exist"
+                )
+        role = call.parameters["nodeRole"].rsplit("/", 1)[-1]
+        if not any(one.name == role for one in backend("iam").roles.values()):
+            raise AwsError(
+                "InvalidParameterException", f"The role with name {role} cannot be found."
+            )
         _check_scaling(call.parameters.get("scalingConfig", {}))
         _check_taints(call.parameters.get("taints", []))
 

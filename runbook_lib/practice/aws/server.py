@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.practice.aws import ec2_filters
+from runbook_lib.practice.aws import ec2_filters, enumerations
 from runbook_lib.practice.aws.acm import Certificates
 from runbook_lib.practice.aws.additions import Addition
 from runbook_lib.practice.aws.autoscaling import AutoScaling
@@ -28,6 +28,7 @@ from runbook_lib.practice.aws.eks_access import AccessEntries
 from runbook_lib.practice.aws.elbv2 import LoadBalancing
 from runbook_lib.practice.aws.front import Front
 from runbook_lib.practice.aws.identity import Identity
+from runbook_lib.practice.aws.kms import Kms
 from runbook_lib.practice.aws.lean import ACCOUNT, REGION, application, load_moto
 from runbook_lib.practice.aws.policy_rules import PolicyRules
 from runbook_lib.practice.aws.quotas import Quotas
@@ -76,6 +77,7 @@ class Aws(System):
             Certificates(self.ask),
             Ec2(self.ask, self.metrics),
             self.balancing,
+            Kms(self.ask),
             PolicyRules(self.ask),
             Quotas(self.ask),
             self.rds,
@@ -109,7 +111,9 @@ class Aws(System):
             for addition in self._additions
             for name, handler in addition.handlers().items()
         }
-        self._front = Front(application(), handlers, (self._identity.check, ec2_filters.check))
+        self._front = Front(
+            application(), handlers, (self._identity.check, ec2_filters.check, enumerations.check)
+        )
         self._listen()
 
     async def start(self) -> None:
