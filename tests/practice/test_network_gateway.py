@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import shutil
 import socket
 import ssl
-import struct
 import subprocess
 import threading
 import time
@@ -19,38 +17,20 @@ import httpx
 import pytest
 from practice.documented import documented, offered
 from practice.hosted import Hosted
+from practice.tlsclients import (
+    API,
+    MLFLOW,
+    Upstream,
+    connection,
+    get,
+    of,
+    presented,
+    trusting,
+    verified,
+)
 
 from runbook_lib.practice.network.gateway import Gateway
-from runbook_lib.practice.network.hello import Hello, parse
 from runbook_lib.practice.network.nameserver import NameServer
-
-MLFLOW = "mlflow.mlops-platform.com"
-API = "api.mlops-platform.com"
-
-
-class Upstream(http.server.BaseHTTPRequestHandler):
-    """Says what it was asked."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/slow":
-            time.sleep(0.6)
-        self.send_response(201 if body else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("X-Seen", f"{self.command} {self.path} {self.headers['Host']}")
-        self.send_header("X-Proto", self.headers["X-Forwarded-Proto"])
-        self.send_header("Set-Cookie", "a=1")
-        self.send_header("Set-Cookie", "b=2")
-        self.end_headers()
-        with contextlib.suppress(BrokenPipeError):  # the load balancer waited long enough
-            self.wfile.write(body)
-
-    do_GET = do_POST
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -82,62 +62,6 @@ def gateway(hosted: Hosted) -> Iterator[Hosted]:
     for host in (MLFLOW, API):
         assert verified(hosted, host)["subject"]
     assert get(hosted, "/").status_code == 200
-
-
-def of(hosted: Hosted) -> Gateway:
-    assert isinstance(hosted.system, Gateway)
-    return hosted.system
-
-
-def connection(hosted: Hosted, seconds: float = 3) -> socket.socket:
-    host, port = of(hosted).address.split(":")
-    return socket.create_connection((host, int(port)), seconds)
-
-
-def trusting(hosted: Hosted) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(of(hosted).ca_file))
-
-
-def verified(
-    hosted: Hosted,
-    host: str = MLFLOW,
-    context: ssl.SSLContext | None = None,
-    seconds: float = 3,
-) -> dict[str, Any]:
-    """The certificate that an ordinary client accepts; raises what it raises."""
-    context = context or trusting(hosted)
-    with (
-        connection(hosted, seconds) as plain,
-        context.wrap_socket(plain, server_hostname=host) as tls,
-    ):
-        certificate = tls.getpeercert()
-        assert certificate
-        return dict(certificate)
-
-
-def presented(hosted: Hosted, host: str = MLFLOW) -> Any:
-    """What it presents, looked at without trusting it."""
-    from cryptography import x509
-
-    context = trusting(hosted)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with connection(hosted) as plain, context.wrap_socket(plain, server_hostname=host) as tls:
-        der = tls.getpeercert(binary_form=True)
-        assert der
-        return x509.load_der_x509_certificate(der)
-
-
-def get(hosted: Hosted, path: str, host: str = MLFLOW, **request: Any) -> httpx.Response:
-    """As `curl --cacert … --resolve host:port:127.0.0.1 https://host:port/path`."""
-    with httpx.Client(verify=trusting(hosted), trust_env=False, timeout=3) as client:
-        return client.request(
-            request.pop("method", "GET"),
-            f"https://{of(hosted).address}{path}",
-            headers={"Host": host, **request.pop("headers", {})},
-            extensions={"sni_hostname": host},
-            **request,
-        )
 
 
 def test_requests_arrive_as_they_were_sent(gateway: Hosted) -> None:
@@ -325,30 +249,6 @@ def test_a_hello_in_pieces_is_waited_for(gateway: Hosted) -> None:
                 plain.sendall(out.read())
     certificate: Any = tls.getpeercert()
     assert certificate["subjectAltName"] == (("DNS", API),)
-
-
-def client_hello(*extensions: tuple[int, bytes]) -> bytes:
-    """A TLS record with a ClientHello, as RFC 8446 draws it."""
-    listed = b"".join(struct.pack(">HH", kind, len(data)) + data for kind, data in extensions)
-    body = b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x13\x01" + b"\x01\x00"
-    body += struct.pack(">H", len(listed)) + listed
-    return struct.pack(">BHHBBH", 22, 0x0301, len(body) + 4, 1, 0, len(body)) + body
-
-
-def test_whom_a_client_names() -> None:
-    name = API.upper().encode()
-    server_name = (0, struct.pack(">HBH", len(name) + 3, 0, len(name)) + name)
-    alpn = (16, b"\x00\x09\x08http/1.1")
-    hello = client_hello(alpn, server_name)
-    assert parse(hello) == Hello(hello, True, API)
-    assert not any(parse(hello[:length]) for length in range(1, len(hello)))
-    nameless = client_hello(alpn)
-    assert parse(nameless) == Hello(nameless, True, None)
-    broken = hello[:40] + b"\xff" * (len(hello) - 40)
-    assert parse(broken) == Hello(broken, True, None)
-    request = f"GET / HTTP/1.1\r\nhost: {API}:443\r\n\r\n".encode()
-    assert parse(request) == Hello(request, False, API)
-    assert not any(parse(request[:length]) for length in range(1, request.index(b"443")))
 
 
 def test_http_redirects_to_where_https_is(gateway: Hosted) -> None:
