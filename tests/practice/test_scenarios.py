@@ -85,6 +85,7 @@ def test_its_repair_alone_makes_all_well(healthy: Platform, scenario: Scenario) 
     """
     play(healthy, scenario)
     scenarios.wait_until_healthy(healthy)
+    assert all_seen(healthy, scenario.healed)
     heal(healthy)
 
 
