@@ -374,3 +374,30 @@ def test_a_suspended_launch_waits_for_its_resumption(breakable_account: Aws) -> 
     assert seen() == (4, 5)
     scaling.resume_processes(**name)
     assert seen() == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "arguments", "code"),
+    [
+        ("autoscaling", "suspend_processes", {"AutoScalingGroupName": "no"}, "ValidationError"),
+        (
+            "autoscaling",
+            "describe_load_balancers",
+            {"AutoScalingGroupName": "no"},
+            "ValidationError",
+        ),
+        (
+            "autoscaling",
+            "terminate_instance_in_auto_scaling_group",
+            {"InstanceId": "i-0123456789abcdef0", "ShouldDecrementDesiredCapacity": False},
+            "ValidationError",
+        ),
+        ("eks", "list_nodegroups", {"clusterName": "no"}, "ResourceNotFoundException"),
+        ("eks", "list_fargate_profiles", {"clusterName": "no"}, "ResourceNotFoundException"),
+        ("ec2", "delete_nat_gateway", {"NatGatewayId": "nat-0"}, "NatGatewayNotFound"),
+    ],
+)
+def test_names_at_which_moto_breaks(
+    account: Aws, service: str, operation: str, arguments: dict[str, Any], code: str
+) -> None:
+    assert refused(getattr(account.client(service), operation), **arguments)[0] == code

@@ -34,6 +34,12 @@ FAILURES = {
     "InvalidKeyPair.NotFound": "The key pair does not exist. Launching EC2 instance failed.",
     "Client.InternalError": "Client error on launch. Launching EC2 instance failed.",
 }
+# Of a group or a machine of one, where moto breaks if there is none.
+OF_A_GROUP = (
+    "AttachInstances", "DescribeLoadBalancerTargetGroups", "DescribeLoadBalancers",
+    "DetachInstances", "EnterStandby", "ExitStandby", "SetInstanceHealth",
+    "SetInstanceProtection", "TerminateInstanceInAutoScalingGroup",
+)  # fmt: skip
 PROCESSES = (
     "Launch", "Terminate", "AddToLoadBalancer", "AlarmNotification", "AZRebalance", "HealthCheck",
     "InstanceRefresh", "ReplaceUnhealthy", "ScheduledActions",
@@ -49,6 +55,7 @@ class AutoScaling(Addition):
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
+            **{f"autoscaling.{operation}": _check_group for operation in OF_A_GROUP},
             "autoscaling.DescribeScalingActivities": self._describe_activities,
             "autoscaling.SetDesiredCapacity": self._set_desired_capacity,
             "autoscaling.UpdateAutoScalingGroup": self._update,
@@ -215,8 +222,25 @@ def _launched(group: Any, state: Any) -> Document:
     }
 
 
+def _check_group(call: Call) -> None:
+    """moto breaks at a group, or a machine, that is not there."""
+    given = call.parameters
+    groups = backend("autoscaling").autoscaling_groups
+    name = given.get("AutoScalingGroupName")
+    if name is not None and name not in groups:
+        raise _not_found(name)
+    ours = {state.instance.id for group in groups.values() for state in group.instance_states}
+    machine = given.get("InstanceId")
+    if machine is not None and machine not in ours:
+        raise AwsError(
+            "ValidationError",
+            f"Instance Id not found - No managed instance found for instance ID {machine}",
+        )
+
+
 def _check_processes(call: Call) -> None:
     """moto takes any name."""
+    _check_group(call)
     for name in call.parameters.get("ScalingProcesses", []):
         if name not in PROCESSES:
             raise AwsError(

@@ -55,6 +55,7 @@ class Ec2(Addition):
             "ec2.DeleteSubnet": self._delete_subnet,
             "ec2.ModifyInstanceAttribute": self._modify_instance_attribute,
             "ec2.ModifyVolume": self._modify_volume,
+            "ec2.DeleteNatGateway": self._delete_nat_gateway,
             "ec2.RunInstances": self._run_instances,
         }
 
@@ -130,6 +131,11 @@ class Ec2(Addition):
         for block in blocks:
             if not _is_block(block):
                 raise AwsError("InvalidParameterValue", f"CIDR block {block} is malformed")
+
+    def _delete_nat_gateway(self, call: Call) -> None:
+        name = call.parameters["NatGatewayId"]
+        if name not in backend("ec2").nat_gateways:
+            raise AwsError("NatGatewayNotFound", f"NAT gateway {name} was not found")
 
     def _modify_volume(self, call: Call) -> None:
         given = call.parameters

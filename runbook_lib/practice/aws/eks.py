@@ -61,6 +61,8 @@ class Eks(Addition):
             "eks.UpdateNodegroupVersion": self._update_nodegroup_version,
             "eks.DescribeUpdate": self._describe_update,
             "eks.ListUpdates": self._list_updates,
+            "eks.ListNodegroups": self._check_cluster,
+            "eks.ListFargateProfiles": self._check_cluster,
         }
 
     def verbs(self) -> Mapping[str, Verb]:
@@ -259,6 +261,9 @@ class Eks(Addition):
         else:
             self._moto_group(given["name"], wanted)
         return {"updateIds": [key for key, (of, _) in self._updates.items() if of == wanted]}
+
+    def _check_cluster(self, call: Call) -> None:
+        self._moto_cluster(call.parameters["clusterName"])
 
     def _moto_cluster(self, name: str) -> Any:
         clusters = backend("eks").clusters

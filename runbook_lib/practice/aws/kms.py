@@ -25,7 +25,9 @@ class Kms(Addition):
         given = call.parameters
         key = given.get("KeyId")
         if key is None:
-            key = given["CiphertextBlob"][:ID_LENGTH].decode(errors="replace")
+            key = given.get("CiphertextBlob", b"")[:ID_LENGTH].decode(errors="replace")
+        if not key:
+            return
         found = self.ask("kms", "DescribeKey", {"KeyId": key})["KeyMetadata"]
         if found["KeyState"] == "Disabled":
             raise AwsError("DisabledException", f"{found['Arn']} is disabled.")

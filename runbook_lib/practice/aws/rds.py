@@ -208,7 +208,7 @@ class Rds(Addition):
 
     def _create_replica(self, call: Call) -> None:
         given = call.parameters
-        self._alive(given["SourceDBInstanceIdentifier"], "available")
+        self._alive(given.get("SourceDBInstanceIdentifier", ""), "available")
         if "DBInstanceClass" in given:
             rds_rules.check_class(given["DBInstanceClass"])
         rds_values.check(given)
@@ -294,8 +294,8 @@ class Rds(Addition):
         self._order(identifier, action)
 
     def _modify_parameters(self, call: Call) -> None:
-        given = call.parameters
-        rds_rules.check_parameters(given.get("Parameters", []))
+        given = {"Parameters": [], **call.parameters}
+        rds_rules.check_parameters(given["Parameters"])
         name = given["DBParameterGroupName"]
         users = {
             key
