@@ -89,6 +89,7 @@ def _kubernetes_client(kubeconfig: str, _: int) -> Any:
 
     # Before the client is made: it reads this once.
     configuration = kubernetes.client.Configuration(retries=False)
+    configuration.proxy = None  # it is on loopback
     return kubernetes.config.new_client_from_config(kubeconfig, client_configuration=configuration)
 
 
@@ -285,15 +286,14 @@ def aws_client(platform: Platform, service: str, seconds: float = SECONDS) -> An
     from botocore.config import Config
 
     env = platform.env
+    waits = {"connect_timeout": seconds, "read_timeout": seconds}
     return boto3.client(
         service,
         endpoint_url=env["AWS_ENDPOINT_URL"],
         region_name=env["AWS_DEFAULT_REGION"],
         aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        config=Config(
-            retries={"total_max_attempts": 1}, connect_timeout=seconds, read_timeout=seconds
-        ),
+        config=Config(retries={"total_max_attempts": 1}, proxies={}, **waits),
     )
 
 

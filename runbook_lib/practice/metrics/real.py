@@ -71,7 +71,10 @@ class Program:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                if httpx.get(f"{self.url}/-/ready", timeout=2.0).status_code == 200:
+                if (
+                    httpx.get(f"{self.url}/-/ready", timeout=2.0, trust_env=False).status_code
+                    == 200
+                ):
                     return
             except httpx.TransportError:
                 pass  # it does not listen yet

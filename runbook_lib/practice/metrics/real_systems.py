@@ -152,7 +152,9 @@ class RealAlertmanager(Alertmanager):
     def _reload(self) -> None:
         self._configure()
         if self._program.running:
-            httpx.post(f"{self._program.url}/-/reload", timeout=10.0).raise_for_status()
+            httpx.post(
+                f"{self._program.url}/-/reload", timeout=10.0, trust_env=False
+            ).raise_for_status()
 
 
 class RealPrometheus(Prometheus):
@@ -226,7 +228,9 @@ class RealPrometheus(Prometheus):
         """What Prometheus itself says now; nothing while it does not run."""
         if not self._program.running:
             return {}
-        answer = httpx.get(f"{self._program.url}/api/v1/alerts", timeout=10.0).json()
+        answer = httpx.get(
+            f"{self._program.url}/api/v1/alerts", timeout=10.0, trust_env=False
+        ).json()
         return {key_of(one["labels"]): _moment(one["activeAt"]) for one in answer["data"]["alerts"]}
 
     def _fill(self, ages: dict[Key, float]) -> None:
@@ -253,6 +257,7 @@ class RealPrometheus(Prometheus):
             content=remote_write.body(series),
             headers=remote_write.HEADERS,
             timeout=30.0,
+            trust_env=False,
         )
 
     async def _tell_ended(self) -> None:
