@@ -229,7 +229,8 @@ def rollout(cluster: Cluster, workload: str, namespace: str) -> None:
 
     def done() -> bool:
         found.update(cluster.get(resource_path(workload, namespace)))
-        status, wanted = found["status"], found["spec"]["replicas"]
+        # A Deployment of a moment ago has none.
+        status, wanted = found.get("status", {}), found["spec"]["replicas"]
         counters = {status.get(f"{of}eplicas", 0) for of in ("r", "updatedR", "availableR")}
         return status.get("observedGeneration") == found["metadata"]["generation"] and (
             counters == {wanted}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from runbook_lib.practice.observe import Observation, look
 from runbook_lib.practice.platform import Platform, PracticeError
-from runbook_lib.practice.steps import Step, take
+from runbook_lib.practice.steps import CALLS, Step, take
 
 REDIS = {"run": ["PING"], "seconds": 0.2}
 
@@ -83,3 +85,29 @@ def test_only_the_selected_objects_are_deleted(platform: Platform) -> None:
     before = look(platform, Observation.model_validate({"kubernetes": pods})).said
     take(platform, Step.model_validate({"kubernetes.delete": none}))
     assert look(platform, Observation.model_validate({"kubernetes": pods})).said == before
+
+
+class Cluster:
+    """Answers one after another to whoever reads."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.left = list(answers)
+
+    def get(self, _: str) -> dict[str, Any]:
+        return self.left.pop(0)
+
+
+def test_a_rollout_is_waited_for_from_its_first_moment() -> None:
+    """A Deployment that was made just now has no status; then pods of before may be left."""
+    made: dict[str, Any] = {"metadata": {"generation": 2}, "spec": {"replicas": 2}}
+    counted = {"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}
+    answers = [
+        {**made},
+        {**made, "status": {}},
+        {**made, "status": counted},
+        {**made, "status": {**counted, "replicas": 2, "observedGeneration": 1}},
+        {**made, "status": {**counted, "replicas": 2}},
+    ]
+    cluster = Cluster(*answers)
+    CALLS["kubernetes.rollout"](cluster, "deployments/new", "models")
+    assert cluster.left == []
