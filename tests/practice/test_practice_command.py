@@ -188,6 +188,6 @@ def test_a_start_that_fails_says_why(shell: Shell) -> None:
 def test_a_proxy_is_none_of_its_business(shell: Shell) -> None:
     """Everything of it is on loopback; the shell's variables let other programs know."""
     behind = Shell(shell.folder)
-    behind.env |= {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY")}
+    behind.env |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     assert behind.practice("status").stdout.splitlines()[-1] == "healthy"
     assert "127.0.0.1" in shell.env["NO_PROXY"]
