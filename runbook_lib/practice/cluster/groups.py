@@ -63,9 +63,8 @@ class NodeGroups:
         self._kubelet = kubelet
         self._scale = time_scale
         self.bounds: dict[str, Any] = {}  # fields of NodeGroup as the cloud has them
-        self.machines: list[Machine] | None = (
-            None  # None: there is no cloud, nodes come by themselves
-        )
+        # Those of the group; None where there is no cloud: nodes come by themselves.
+        self.machines: list[Machine] | None = None
         self._wanted: int | None = None
         self._looked = 0.0
         self._of = ""  # uid of the Deployment whose memory this is
@@ -142,21 +141,15 @@ class NodeGroups:
             if new and room.takes(pod):
                 helped.append(pod)
                 continue
-            refused = room.refused_by_new(pod)
-            reasons: tuple[str, ...] = ()
-            if group.discovered:
-                if refused:
-                    reasons = refused
-                elif group.backoff:
-                    reasons = ("in backoff after failed scale-up",)
-                elif size + new >= group.max:
-                    reasons = ("max node group size reached",)
-                else:
-                    new += 1
-                    room.add_node()
-                    room.takes(pod)
-                    helped.append(pod)
-                    continue
+            reasons = room.refused_by_new(pod) or _held_back(group, size + new)
+            if group.discovered and not reasons:
+                new += 1
+                room.add_node()
+                room.takes(pod)
+                helped.append(pod)
+                continue
+            if not group.discovered:
+                reasons = ()
             listed = ", ".join(sorted(f"{n} {text}" for text, n in Counter(reasons).items()))
             message = f"pod didn't trigger scale-up: {listed}"
             self._tell(pod, "NotTriggerScaleUp", message, now)
@@ -297,6 +290,13 @@ def _template(nodes: list[Object], name: str) -> Object:
         "spec": {},
         "status": status,
     }
+
+
+def _held_back(group: NodeGroup, size: int) -> tuple[str, ...]:
+    """Why a group of this size does not grow; none where it does."""
+    if group.backoff:
+        return ("in backoff after failed scale-up",)
+    return ("max node group size reached",) if size >= group.max else ()
 
 
 def _invented() -> Iterator[Machine]:
