@@ -75,8 +75,8 @@ def resource_path(resource: str, namespace: str = "") -> str:
 @functools.cache
 def _prefix(plural: str, group: str) -> str:
     # Light, but only scenarios need it.
-    from runbook_lib.practice.kubernetes.data import first_objects
-    from runbook_lib.practice.kubernetes.resources import Catalogue
+    from runbook_lib.practice.objects.data import first_objects
+    from runbook_lib.practice.objects.resources import Catalogue
 
     catalogue = Catalogue()
     for first in first_objects():

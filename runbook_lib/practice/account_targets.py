@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from runbook_lib.practice.aws.elbv2 import REASONS, Health, TargetGroup
 from runbook_lib.practice.aws.seed import Seeded
 from runbook_lib.practice.aws.server import Aws
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Store
 from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.routing import GatewayError, Target
 

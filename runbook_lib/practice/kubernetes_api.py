@@ -31,17 +31,17 @@ from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.kubelets import ClusterKubelets
 from runbook_lib.practice.cluster.metricsserver import MetricsServer
 from runbook_lib.practice.cluster.nodes import defaults, switch_off
-from runbook_lib.practice.kubernetes.admission import apply_defaults
 from runbook_lib.practice.kubernetes.audit import Audit
-from runbook_lib.practice.kubernetes.data import first_objects
 from runbook_lib.practice.kubernetes.identity import Identities, User, user
 from runbook_lib.practice.kubernetes.kubelets import Behind
-from runbook_lib.practice.kubernetes.resources import Catalogue
 from runbook_lib.practice.kubernetes.server import Server, application
-from runbook_lib.practice.kubernetes.store import Change, Store, copy_of, stamp
 from runbook_lib.practice.kubernetes.writes import established
 from runbook_lib.practice.kubernetes_faults import Faults
 from runbook_lib.practice.network.listener import Listener
+from runbook_lib.practice.objects.admission import apply_defaults
+from runbook_lib.practice.objects.data import first_objects
+from runbook_lib.practice.objects.resources import Catalogue
+from runbook_lib.practice.objects.store import Change, Store, copy_of, stamp
 from runbook_lib.practice.wait import lasting
 
 _LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from runbook_lib.practice.kubernetes.errors import ApiError
+from runbook_lib.practice.objects.errors import ApiError
 
 _KNOWN = {"status", "delay", "match", "methods"}
 _REASONS = {

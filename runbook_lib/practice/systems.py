@@ -19,7 +19,6 @@ from runbook_lib.practice.aws.names import ON_CALL
 from runbook_lib.practice.aws.seed import Seeded
 from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.kubernetes.identity import MASTERS
-from runbook_lib.practice.kubernetes.store import Change, Object
 from runbook_lib.practice.kubernetes_api import KubernetesApi
 from runbook_lib.practice.kubernetes_system import KubernetesSystem
 from runbook_lib.practice.metrics import real_systems as monitoring
@@ -29,6 +28,7 @@ from runbook_lib.practice.network.gateway import Gateway
 from runbook_lib.practice.network.nameserver import NameServer
 from runbook_lib.practice.network.sources import hosted_zone, other_balancers, service_addresses
 from runbook_lib.practice.network.zone import Record
+from runbook_lib.practice.objects.store import Change, Object
 from runbook_lib.practice.postgres.server import ADMIN, APPLICATION_ROLES, DATABASE
 from runbook_lib.practice.postgres.sessions import role_of
 from runbook_lib.practice.postgres.system import Database

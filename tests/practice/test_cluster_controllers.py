@@ -11,7 +11,7 @@ from practice.conftest import deployment
 from practice.shop import empty, put, tell, waiting
 
 from runbook_lib.practice.cluster.workloads import progress_begun
-from runbook_lib.practice.kubernetes.store import stamp
+from runbook_lib.practice.objects.store import stamp
 
 JOBS = "/apis/batch/v1/namespaces/shop/jobs"
 SCALERS = "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers"

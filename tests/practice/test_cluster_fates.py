@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from practice.shop import annotate_node, empty, program, put, tell
 
-from runbook_lib.practice.kubernetes.store import stamp
+from runbook_lib.practice.objects.store import stamp
 
 DATA = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
 MEMORY = {"resources": {"requests": {"memory": "256Mi"}, "limits": {"memory": "1Gi"}}}

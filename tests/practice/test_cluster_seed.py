@@ -14,7 +14,7 @@ from practice.conftest import Practice, is_ready
 from runbook_lib.practice import seed
 from runbook_lib.practice.aws import seed_network
 from runbook_lib.practice.cluster.network import End, blocked
-from runbook_lib.practice.kubernetes.fields import rules
+from runbook_lib.practice.objects.fields import rules
 
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/models/inferenceservices"
 REVISIONS = "/apis/serving.knative.dev/v1/namespaces/models/revisions"

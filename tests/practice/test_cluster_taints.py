@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from practice.shop import empty
 
-from runbook_lib.practice.kubernetes.store import seconds
+from runbook_lib.practice.objects.store import seconds
 
 TAINT = {"key": "dedicated", "value": "gpu", "effect": "NoExecute"}
 SECONDS = 600  # three, by the clock of the tests' cluster

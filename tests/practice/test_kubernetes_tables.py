@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.practice.kubernetes import data
 from runbook_lib.practice.kubernetes.columns import built_in
-from runbook_lib.practice.kubernetes.resources import Catalogue
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.resources import Catalogue
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from practice.documented import documented, offered
 
-from runbook_lib.practice.kubernetes.resources import Catalogue
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.objects.resources import Catalogue
+from runbook_lib.practice.objects.store import Store
 from runbook_lib.practice.services.feast import FeatureServer
 from runbook_lib.practice.services.kserve import ModelServers
 from runbook_lib.practice.services.mlflow import Mlflow

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.practice.kubernetes.resources import Catalogue
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.objects.resources import Catalogue
+from runbook_lib.practice.objects.store import Store
 from runbook_lib.practice.services.routing import (
     ACTION,
     ATTRIBUTES,

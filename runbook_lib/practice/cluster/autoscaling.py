@@ -9,9 +9,9 @@ from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.owners import is_alive, is_ready
 from runbook_lib.practice.cluster.podadmission import shown
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object, Store, stamp
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object, Store, stamp
 
 _PERIOD, _STABILIZATION = 15.0, 300.0  # seconds, as in the controller manager
 _TOLERANCE = 0.1

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, stamp
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Change, Object, Store, copy_of, stamp
 
 _FOREGROUND = "foregroundDeletion"
 _GRACE_SECONDS = 30

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from runbook_lib.practice.cluster.program import Program
 from runbook_lib.practice.cluster.spans import span
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, stamp
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, stamp
 
 _BACK_OFF, _BACK_OFF_LIMIT = 10, 300  # seconds, as in the kubelet
 _SYNC_SECONDS = 12  # how often a kubelet looks again at a container that it cannot create

@@ -24,7 +24,7 @@ from runbook_lib.practice.cluster.spaces import Spaces
 from runbook_lib.practice.cluster.taints import TaintEvictions
 from runbook_lib.practice.cluster.volumes import Volumes
 from runbook_lib.practice.cluster.workloads import Deployments, ReplicaSets
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.objects.store import Store
 
 _LOG = logging.getLogger(__name__)
 _RETRY_SECONDS = 1.0

@@ -8,8 +8,8 @@ from http import HTTPStatus
 
 from runbook_lib.practice.cluster.dialing import Dialed, Network
 from runbook_lib.practice.kubernetes.kubelets import Executed
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object
 
 _CONNECT_SECONDS = 134.0  # after which Linux gives up
 _QUICK_SECONDS = 0.004

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from runbook_lib.practice.cluster.network import End, blocked
 from runbook_lib.practice.cluster.owners import is_alive, is_ready
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 _ZONE = re.compile(r"^\s*kubernetes\s+(\S+)", re.M)
 _FORWARDS = re.compile(r"^\s*forward\s+\.\s+\S+", re.M)

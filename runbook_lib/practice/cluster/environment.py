@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 
 from runbook_lib.practice.cluster.containers import ConfigError, expanded
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 # (plural, name of the kind, name in messages about a missing object)
 _SECRET = ("secrets", "Secret", "secret")

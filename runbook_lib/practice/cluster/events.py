@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from functools import partial
 
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
+from runbook_lib.practice.objects.store import Object, Store, seconds, stamp
 
 KEPT_SECONDS = 3600.0  # the API server's --event-ttl
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import annotation, stats
 from runbook_lib.practice.cluster.predicates import requests
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Object, Store
 
 EVICT = "practice.runbook/evict"
 

@@ -17,8 +17,8 @@ from runbook_lib.practice.cluster.dialing import Network
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.program import Program
 from runbook_lib.practice.kubernetes.kubelets import Executed
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 _MISSING = (
     "OCI runtime exec failed: exec failed: unable to start container process: "

@@ -7,8 +7,8 @@ import json
 import time
 
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 

@@ -17,8 +17,8 @@ from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.objects import is_running
 from runbook_lib.practice.cluster.predicates import Snapshot, unbound
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Object, Store, copy_of, seconds, stamp
 
 GROUP = "practice.runbook/node-group"
 STATUS = "cluster-autoscaler-status"

@@ -6,8 +6,8 @@ import time
 
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.owners import PodOwners
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, seconds, stamp
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Object, Store, copy_of, seconds, stamp
 
 _BACK_OFF, _BACK_OFF_LIMIT = 10.0, 360.0  # seconds between pods that fail
 _UID = "batch.kubernetes.io/controller-uid"

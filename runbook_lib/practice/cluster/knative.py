@@ -9,8 +9,8 @@ from runbook_lib.practice.cluster.objects import conditions, is_running, keep
 from runbook_lib.practice.cluster.owners import is_ready, ready_since
 from runbook_lib.practice.cluster.program import PROGRAM
 from runbook_lib.practice.cluster.serving import NAME, revision
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, stamp
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Object, Store, copy_of, stamp
 
 _GROUP = "serving.knative.dev"
 _MIN = "autoscaling.knative.dev/min-scale"

@@ -22,8 +22,8 @@ from runbook_lib.practice.cluster.serving import (
     runtime_of,
     template,
 )
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, stamp
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, copy_of, stamp
 
 Found = dict[str, tuple[str, str, str]]  # condition to (status, reason, message)
 

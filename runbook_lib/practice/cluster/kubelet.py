@@ -25,9 +25,9 @@ from runbook_lib.practice.cluster.program import PROGRAM, Program, programs
 from runbook_lib.practice.cluster.sandbox import sandbox_problem
 from runbook_lib.practice.cluster.spans import span
 from runbook_lib.practice.cluster.usage import cpu_wanted
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, key_of, seconds, stamp
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Change, Key, Object, Store, key_of, seconds, stamp
 
 _MOUNT_RETRY_SECONDS = 15.0
 _LONG_SECONDS = 5.0  # a wait of the real kubelet that is shortened, but not to nothing

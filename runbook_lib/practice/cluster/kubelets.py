@@ -10,7 +10,7 @@ from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.kubelets import Executed
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.store import Object, Store
 
 
 class ClusterKubelets:

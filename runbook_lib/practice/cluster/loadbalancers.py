@@ -9,8 +9,8 @@ import json
 
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.objects import is_running
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 ERROR = "practice.runbook/load-balancer"
 HOSTNAME = "practice.runbook/load-balancer-hostname"  # on the IngressClass

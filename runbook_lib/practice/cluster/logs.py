@@ -10,9 +10,9 @@ from aiohttp import web
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import bad_request
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
+from runbook_lib.practice.objects.errors import bad_request
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, seconds, stamp
 
 _LOOK_SECONDS = 0.2  # between two looks at a followed log
 

@@ -11,9 +11,9 @@ from runbook_lib.practice.cluster import stats
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.objects import is_running
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError, not_allowed, not_found
 from runbook_lib.practice.kubernetes.reads import selection
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.objects.errors import ApiError, not_allowed, not_found
+from runbook_lib.practice.objects.store import Store
 
 
 class MetricsServer:

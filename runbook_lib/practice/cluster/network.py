@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.spans import span
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Change, Object, Store, copy_of, seconds, stamp
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Change, Object, Store, copy_of, seconds, stamp
 
 STATS = "practice.runbook/stats"
 KUBELET = "practice.runbook/kubelet"

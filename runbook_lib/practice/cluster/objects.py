@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from runbook_lib.practice.kubernetes.admission import apply_defaults
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of, key_of, owner_reference
+from runbook_lib.practice.objects.admission import apply_defaults
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, copy_of, key_of, owner_reference
 
 
 def keep(store: Store, owner: Object, wanted: Object) -> Object:

@@ -8,10 +8,10 @@ import math
 from typing import Any
 
 from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.kubernetes.admission import apply_defaults, random_suffix
-from runbook_lib.practice.kubernetes.errors import ApiError
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import (
+from runbook_lib.practice.objects.admission import apply_defaults, random_suffix
+from runbook_lib.practice.objects.errors import ApiError
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import (
     Object,
     Store,
     copy_of,

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import defaultdict
 
 from runbook_lib.practice.cluster.predicates import requests
-from runbook_lib.practice.kubernetes.admission import quality_of_service
-from runbook_lib.practice.kubernetes.errors import ApiError
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.admission import quality_of_service
+from runbook_lib.practice.objects.errors import ApiError
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 ROLE = "eks.amazonaws.com/role-arn"
 _TOKEN_FOLDER = "/var/run/secrets/eks.amazonaws.com/serviceaccount"

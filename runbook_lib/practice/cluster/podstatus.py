@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from runbook_lib.practice.cluster.containers import Container
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, stamp
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, stamp
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from runbook_lib.practice.cluster.volumes import claims, delayed, in_zone
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object, Store
 
 FINISHED = ("Succeeded", "Failed")
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"

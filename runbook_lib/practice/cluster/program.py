@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from runbook_lib.practice.cluster.spans import span
-from runbook_lib.practice.kubernetes.quantities import quantity
+from runbook_lib.practice.objects.quantities import quantity
 
 PROGRAM = "practice.runbook/program"
 

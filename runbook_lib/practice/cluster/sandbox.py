@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from runbook_lib.practice.cluster.nodes import NETWORK, annotation
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Object, Store
 
 _SANDBOX = (
     "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for "

@@ -6,8 +6,8 @@ from collections import Counter
 
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.predicates import Snapshot, owner, unbound
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, seconds, stamp
 
 _NAME = "default-scheduler"  # it leaves alone the pods that ask for another
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 from typing import Any
 
 from runbook_lib.practice.cluster.owners import is_alive, is_ready, share
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object, Store, owner_reference
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object, Store, owner_reference
 
 _DISCOVERY = "discovery.k8s.io"
 

@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import denied
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
+from runbook_lib.practice.objects.errors import denied
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, copy_of
 
 GROUP = "serving.kserve.io"
 MODE, STOP = f"{GROUP}/deploymentMode", f"{GROUP}/stop"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from runbook_lib.practice.cluster.owners import PodOwners, is_ready, template_hash
 from runbook_lib.practice.cluster.predicates import tolerates
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object, copy_of
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object, copy_of
 
 _TAINTS = (
     "not-ready",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runbook_lib.practice.cluster.podadmission import quota_used, shown
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 # Kinds that a quota counts by name, beside pods and what they take.
 _COUNTED = ("services", "secrets", "configmaps", "persistentvolumeclaims")

@@ -8,9 +8,9 @@ from typing import Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers, stats
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, seconds, stamp
 
 _INODES = 52_428_288
 _MAX_PIDS = 32_768

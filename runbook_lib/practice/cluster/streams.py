@@ -12,9 +12,9 @@ from aiohttp import WSMsgType, web
 
 from runbook_lib.practice.cluster.logs import is_running
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
 from runbook_lib.practice.kubernetes.kubelets import Executed
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.errors import ApiError, bad_request
+from runbook_lib.practice.objects.store import Object
 
 _V5, _V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
 _STDIN, _STDOUT, _STDERR, _STATUS = b"\x00", b"\x01", b"\x02", b"\x03"

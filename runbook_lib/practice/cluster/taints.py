@@ -10,8 +10,8 @@ import time
 from runbook_lib.practice.cluster.events import Recorder
 from runbook_lib.practice.cluster.nodes import NOT_READY, UNREACHABLE
 from runbook_lib.practice.cluster.predicates import tolerates
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds, stamp
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, seconds, stamp
 
 _SECONDS = 300  # the tolerationSeconds that every pod gets by default for the node's own troubles
 _TROUBLES = (UNREACHABLE, NOT_READY)

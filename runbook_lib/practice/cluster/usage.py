@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runbook_lib.practice.cluster.program import Program
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import condition
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import condition
+from runbook_lib.practice.objects.store import Object, Store
 
 
 def cpu_wanted(

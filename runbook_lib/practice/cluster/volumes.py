@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from runbook_lib.practice.cluster.events import Recorder
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object, Store
 
 _ZONE = "topology.kubernetes.io/zone"
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"

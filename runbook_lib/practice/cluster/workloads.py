@@ -18,8 +18,8 @@ from runbook_lib.practice.cluster.owners import (
 )
 from runbook_lib.practice.cluster.program import PROGRAM, programs
 from runbook_lib.practice.cluster.spans import span
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import (
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import (
     Object,
     Store,
     copy_of,

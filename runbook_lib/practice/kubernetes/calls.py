@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib.practice.kubernetes import protobuf
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid, unsupported_media
-from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.identity import User
 from runbook_lib.practice.kubernetes.rbac import Attempt
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.veil import veiled
+from runbook_lib.practice.objects import protobuf
+from runbook_lib.practice.objects.errors import ApiError, bad_request, invalid, unsupported_media
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.veil import veiled
 
 # What Go's strconv.ParseBool takes for true: older clients send `watch=True`.
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")

@@ -12,9 +12,9 @@ from typing import Any
 import jmespath
 from jmespath.functions import Functions, signature
 
-from runbook_lib.practice.kubernetes import data
-from runbook_lib.practice.kubernetes.selectors import condition, dig
-from runbook_lib.practice.kubernetes.store import Object, seconds
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.selectors import condition, dig
+from runbook_lib.practice.objects.store import Object, seconds
 
 _NONE = "<none>"
 _ANY: dict[str, list[str]] = {"types": []}

@@ -7,11 +7,11 @@ import re
 from aiohttp import web
 
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
-from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.kubelets import Kubelets
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 
 
 async def log(

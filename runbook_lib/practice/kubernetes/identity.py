@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.practice.kubernetes.store import Object, Store
-from runbook_lib.practice.kubernetes.veil import DIRECTORS
+from runbook_lib.practice.objects.store import Object, Store
+from runbook_lib.practice.objects.veil import DIRECTORS
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey

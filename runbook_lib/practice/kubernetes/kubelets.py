@@ -8,8 +8,8 @@ from typing import Protocol
 from aiohttp import web
 
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.store import Object
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from runbook_lib.practice import protobuf
-from runbook_lib.practice.kubernetes.errors import no_such_path
-from runbook_lib.practice.kubernetes.resources import Catalogue, Kind
+from runbook_lib.practice.objects.errors import no_such_path
+from runbook_lib.practice.objects.resources import Catalogue, Kind
 
 # As it is asked for (not a proper media type), and as it is answered.
 ASKED = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import ApiError
 from runbook_lib.practice.kubernetes.identity import MASTERS, User
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.errors import ApiError
+from runbook_lib.practice.objects.store import Object, Store
 
 _GROUP = "rbac.authorization.k8s.io"
 

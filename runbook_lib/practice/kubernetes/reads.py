@@ -13,12 +13,12 @@ from aiohttp import web
 
 from runbook_lib.practice.kubernetes import tables
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
-from runbook_lib.practice.kubernetes.fields import causes
-from runbook_lib.practice.kubernetes.fields.causes import Cause
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import Test, field_selector, label_selector
-from runbook_lib.practice.kubernetes.store import Change, Key, Object, Store, encode, key_of
+from runbook_lib.practice.objects.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.fields.causes import Cause
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import Test, field_selector, label_selector
+from runbook_lib.practice.objects.store import Change, Key, Object, Store, encode, key_of
 
 _WATCH_SECONDS = 1800.0
 _BOOKMARK_SECONDS = 60.0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import bad_request, invalid, not_allowed
-from runbook_lib.practice.kubernetes.fields import causes
 from runbook_lib.practice.kubernetes.identity import MASTERS, Identities, User, user
 from runbook_lib.practice.kubernetes.rbac import Attempt, Authorizer
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, stamp
+from runbook_lib.practice.objects.errors import bad_request, invalid, not_allowed
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, stamp
 
 _HOUR, _LEAST_SECONDS, _LONGEST_SECONDS = 3600, 600, 1 << 32
 

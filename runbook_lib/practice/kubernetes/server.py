@@ -19,13 +19,13 @@ from multidict import CIMultiDict
 from runbook_lib.practice.kubernetes import openapi, reads, subresources, writes
 from runbook_lib.practice.kubernetes.audit import Audit, note_call
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import ApiError, no_such_path, not_allowed
-from runbook_lib.practice.kubernetes.fields.shapes import is_validated
 from runbook_lib.practice.kubernetes.identity import Identities, User
 from runbook_lib.practice.kubernetes.kubelets import Behind
 from runbook_lib.practice.kubernetes.rbac import Attempt, Authorizer
 from runbook_lib.practice.kubernetes.reviews import impersonated, review
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.errors import ApiError, no_such_path, not_allowed
+from runbook_lib.practice.objects.fields.shapes import is_validated
+from runbook_lib.practice.objects.store import Object, Store
 
 _LOG = logging.getLogger(__name__)
 _VERSION = {

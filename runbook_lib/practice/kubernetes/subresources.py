@@ -5,21 +5,21 @@ from __future__ import annotations
 from aiohttp import web
 
 from runbook_lib.practice.kubernetes import containers, reviews, writes
-from runbook_lib.practice.kubernetes.admission import updated
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import (
+from runbook_lib.practice.kubernetes.identity import Identities
+from runbook_lib.practice.kubernetes.kubelets import Behind, Collector, Kubelets
+from runbook_lib.practice.objects.admission import updated
+from runbook_lib.practice.objects.errors import (
     ApiError,
     bad_request,
     invalid,
     no_such_path,
     not_allowed,
 )
-from runbook_lib.practice.kubernetes.fields import causes
-from runbook_lib.practice.kubernetes.identity import Identities
-from runbook_lib.practice.kubernetes.kubelets import Behind, Collector, Kubelets
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import condition, dig, matches
-from runbook_lib.practice.kubernetes.store import Object, Store, copy_of
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import condition, dig, matches
+from runbook_lib.practice.objects.store import Object, Store, copy_of
 
 # Of a real API server, but not of this one.
 _REFUSED = (

@@ -7,9 +7,9 @@ import re
 
 from runbook_lib.practice.kubernetes.calls import Call
 from runbook_lib.practice.kubernetes.columns import Column, built_in
-from runbook_lib.practice.kubernetes.errors import bad_request
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.errors import bad_request
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.store import Object, Store
 
 _NAME = Column("Name", "metadata.name")
 _CREATED = {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from runbook_lib.practice.kubernetes import reads, veil
-from runbook_lib.practice.kubernetes.admission import apply_defaults, drop_nulls, named, updated
+from runbook_lib.practice.kubernetes import reads
 from runbook_lib.practice.kubernetes.calls import Call
-from runbook_lib.practice.kubernetes.errors import (
+from runbook_lib.practice.kubernetes.kubelets import Collector
+from runbook_lib.practice.objects import veil
+from runbook_lib.practice.objects.admission import apply_defaults, drop_nulls, named, updated
+from runbook_lib.practice.objects.errors import (
     about,
     already_exists,
     bad_request,
@@ -19,12 +21,11 @@ from runbook_lib.practice.kubernetes.errors import (
     not_found,
     unsupported_media,
 )
-from runbook_lib.practice.kubernetes.fields import apply, causes, schemas, validation
-from runbook_lib.practice.kubernetes.fields.patches import json_patch, merge_patch, strategic_merge
-from runbook_lib.practice.kubernetes.fields.shapes import check_metadata, is_validated, validate
-from runbook_lib.practice.kubernetes.kubelets import Collector
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, key_of, stamp
+from runbook_lib.practice.objects.fields import apply, causes, schemas, validation
+from runbook_lib.practice.objects.fields.patches import json_patch, merge_patch, strategic_merge
+from runbook_lib.practice.objects.fields.shapes import check_metadata, is_validated, validate
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, key_of, stamp
 
 _PATCHES = {
     "application/json-patch+json": json_patch,

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.store import Store
 from runbook_lib.practice.metrics.collectors.databases import PostgresExporter, RedisExporter
 from runbook_lib.practice.metrics.collectors.kubernetes import KubeState
 from runbook_lib.practice.metrics.collectors.nodes import Cadvisor, NodeExporter
 from runbook_lib.practice.metrics.samples import Collector
 from runbook_lib.practice.metrics.scrape import Target
+from runbook_lib.practice.objects.store import Store
 
 if TYPE_CHECKING:
     import psycopg

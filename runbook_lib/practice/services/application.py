@@ -16,8 +16,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.store import Change, Object, Store
 from runbook_lib.practice.metrics.samples import Sample
+from runbook_lib.practice.objects.store import Change, Object, Store
 from runbook_lib.practice.services.counters import Counters
 from runbook_lib.practice.services.exchange import Answer, Call, Front, respond
 from runbook_lib.practice.services.pool import Pool

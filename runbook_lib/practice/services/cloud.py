@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from runbook_lib.practice.cluster import files
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.store import Object, Store
 
 
 class Cloud(Protocol):

@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 from runbook_lib.practice.redis import features as bytes_of
 from runbook_lib.practice.services import feast_registry
 from runbook_lib.practice.services.application import Application

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from runbook_lib.practice.cluster.knative import SCALE
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.owners import is_alive, is_ready
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store
 from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.batching import Batches
 from runbook_lib.practice.services.cloud import Cloud

@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object
 from runbook_lib.practice.services.exchange import Call
 from runbook_lib.practice.services.rules import Raised
 

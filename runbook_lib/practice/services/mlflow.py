@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.store import Object, Store
 from runbook_lib.practice.services import mlflow_store as tables
 from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.cloud import Cloud, client_in

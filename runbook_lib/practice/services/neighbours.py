@@ -6,7 +6,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from runbook_lib.practice.cluster.dialing import Network
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.store import Object, Store
 from runbook_lib.practice.services.routing import named
 
 # From the name of a Service to the URL at which the system behind it really listens now.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.store import Store
+from runbook_lib.practice.objects.store import Store
 from runbook_lib.practice.services import tokens
 from runbook_lib.practice.services.application import Application
 from runbook_lib.practice.services.exchange import Answer, Call

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, fields
 from typing import Any
 
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.store import Object
 
 SERVING = "practice.runbook/serving"
 

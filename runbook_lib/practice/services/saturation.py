@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object
 
 _SECONDS = 1.0  # for each time that the limit is wanted once more
 _MOST_SECONDS = 20.0

@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from runbook_lib.practice.cluster.kubelet import Kubelet
-from runbook_lib.practice.kubernetes.store import Object, Store
+from runbook_lib.practice.objects.store import Object, Store
 from runbook_lib.practice.services.cloud import Cloud, client_in
 from runbook_lib.practice.services.rules import Raised
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds
 from runbook_lib.practice.metrics.samples import Sample
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, seconds
 
 _PHASES = ("Pending", "Running", "Succeeded", "Failed", "Unknown")
 _REASONS = ("Evicted", "NodeLost")

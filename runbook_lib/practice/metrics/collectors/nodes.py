@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from runbook_lib.practice.cluster.kubelet import Kubelet
 from runbook_lib.practice.cluster.nodes import kubelet_answers, stats
 from runbook_lib.practice.cluster.stats import pod_usage
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, Store, seconds
 from runbook_lib.practice.metrics.samples import Sample
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, Store, seconds
 
 _PERIODS = 10.0  # of the CFS scheduler in a second
 _THROTTLED_FROM = 0.9  # of the limit in use, from where a container is held back now and then

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import already_exists, not_found
-from runbook_lib.practice.kubernetes.resources import Catalogue, Kind
-from runbook_lib.practice.kubernetes.veil import veiled
+from runbook_lib.practice.objects.errors import already_exists, not_found
+from runbook_lib.practice.objects.resources import Catalogue, Kind
+from runbook_lib.practice.objects.veil import veiled
 
 Object = dict[str, Any]
 Key = tuple[str, str]  # namespace ('' for cluster-wide kinds), name

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from runbook_lib.practice.kubernetes import data
+from runbook_lib.practice.objects import data
 
 Cause = tuple[str, str, str]  # reason, message, the field
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from runbook_lib.practice.kubernetes import veil
-from runbook_lib.practice.kubernetes.errors import ApiError, about
-from runbook_lib.practice.kubernetes.fields.patches import merge_keys, merge_patch, strategic_merge
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.store import Object, copy_of, stamp
+from runbook_lib.practice.objects import veil
+from runbook_lib.practice.objects.errors import ApiError, about
+from runbook_lib.practice.objects.fields.patches import merge_keys, merge_patch, strategic_merge
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.store import Object, copy_of, stamp
 
 Path = tuple[str, ...]
 _BEFORE = "before-first-apply"  # owns what was there without owners

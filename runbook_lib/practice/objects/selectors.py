@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runbook_lib.practice.kubernetes import data
-from runbook_lib.practice.kubernetes.errors import bad_request
-from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.errors import bad_request
+from runbook_lib.practice.objects.resources import Kind
 
 Test = Callable[[dict[str, Any]], bool]
 

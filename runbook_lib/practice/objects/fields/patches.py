@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes import data
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
-from runbook_lib.practice.kubernetes.store import copy_of
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.errors import ApiError, bad_request
+from runbook_lib.practice.objects.store import copy_of
 
 _PRIMITIVE = ("finalizers",)
 # Directives, which are no fields of the result.

@@ -9,13 +9,13 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from runbook_lib.practice.kubernetes import data
-from runbook_lib.practice.kubernetes.errors import bad_request
-from runbook_lib.practice.kubernetes.fields import causes, schedules
-from runbook_lib.practice.kubernetes.fields.causes import Cause
-from runbook_lib.practice.kubernetes.quantities import quantity
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.errors import bad_request
+from runbook_lib.practice.objects.fields import causes, schedules
+from runbook_lib.practice.objects.fields.causes import Cause
+from runbook_lib.practice.objects.quantities import quantity
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object
 
 # Where a kind has the spec of pods. Not of a StatefulSet: nobody looks at its pods before they
 # are made, since their volumes may be claims of the set.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request, invalid
-from runbook_lib.practice.kubernetes.fields import causes
-from runbook_lib.practice.kubernetes.fields.causes import Cause
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.errors import ApiError, bad_request, invalid
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.fields.causes import Cause
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.store import Object
 
 _METADATA = frozenset(
     {"name", "generateName", "namespace", "selfLink", "uid", "resourceVersion", "generation"}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.practice.kubernetes.fields.causes import Cause
-from runbook_lib.practice.kubernetes.resources import Kind
+from runbook_lib.practice.objects.fields.causes import Cause
+from runbook_lib.practice.objects.resources import Kind
 
 
 class ApiError(Exception):

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from runbook_lib.practice.kubernetes.errors import invalid
-from runbook_lib.practice.kubernetes.fields import causes
-from runbook_lib.practice.kubernetes.fields.causes import Cause
-from runbook_lib.practice.kubernetes.fields.shapes import unknown_fields
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.store import Object, copy_of
+from runbook_lib.practice.objects.errors import invalid
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.fields.causes import Cause
+from runbook_lib.practice.objects.fields.shapes import unknown_fields
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.store import Object, copy_of
 
 Schema = dict[str, Any]
 _OPEN = "x-kubernetes-preserve-unknown-fields"

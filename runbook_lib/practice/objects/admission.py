@@ -6,12 +6,12 @@ import base64
 import random
 from typing import Any
 
-from runbook_lib.practice.kubernetes import data
-from runbook_lib.practice.kubernetes.errors import bad_request, conflict, invalid
-from runbook_lib.practice.kubernetes.fields import causes
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import dig
-from runbook_lib.practice.kubernetes.store import Object, copy_of
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.errors import bad_request, conflict, invalid
+from runbook_lib.practice.objects.fields import causes
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import dig
+from runbook_lib.practice.objects.store import Object, copy_of
 
 # Fields of metadata that belong to the server.
 _SYSTEM = (

@@ -10,13 +10,13 @@ import base64
 import binascii
 from collections.abc import Iterator
 
-from runbook_lib.practice.kubernetes.errors import bad_request, invalid
-from runbook_lib.practice.kubernetes.fields import causes, rules
-from runbook_lib.practice.kubernetes.fields.causes import Cause
-from runbook_lib.practice.kubernetes.fields.schemas import definition_causes
-from runbook_lib.practice.kubernetes.resources import Kind
-from runbook_lib.practice.kubernetes.selectors import dig, matches
-from runbook_lib.practice.kubernetes.store import Object
+from runbook_lib.practice.objects.errors import bad_request, invalid
+from runbook_lib.practice.objects.fields import causes, rules
+from runbook_lib.practice.objects.fields.causes import Cause
+from runbook_lib.practice.objects.fields.schemas import definition_causes
+from runbook_lib.practice.objects.resources import Kind
+from runbook_lib.practice.objects.selectors import dig, matches
+from runbook_lib.practice.objects.store import Object
 
 _WITH_TEMPLATE = ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 

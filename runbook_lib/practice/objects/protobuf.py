@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runbook_lib.practice import protobuf
-from runbook_lib.practice.kubernetes import data
-from runbook_lib.practice.kubernetes.errors import ApiError, bad_request
+from runbook_lib.practice.objects import data
+from runbook_lib.practice.objects.errors import ApiError, bad_request
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
