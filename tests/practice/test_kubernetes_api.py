@@ -7,6 +7,7 @@ import json
 import stat
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from kubernetes import client, dynamic, watch
 from practice.conftest import RECORDED
 
 from runbook_lib.practice.kubernetes import kubelets
+from runbook_lib.practice.objects import veil
 
 SHOP = "/api/v1/namespaces/shop"
 
@@ -175,7 +177,12 @@ def test_objects_and_certificates_outlive_a_restart(practice: Any, name: str) ->
     assert practice.core.read_namespaced_config_map(name, "shop").data == {"a": "1"}
 
 
-def test_the_api_knows_nothing_of_what_works_behind_it() -> None:
-    folder = Path(inspect.getfile(kubelets)).parent
-    texts = [path.read_text() for path in folder.rglob("*.py")]
-    assert len(texts) > 20 and not [t for t in texts if "runbook_lib.practice.cluster" in t]
+@pytest.mark.parametrize(
+    ("room", "above"),
+    [(kubelets, ["practice.cluster"]), (veil, ["practice.cluster", "practice.kubernetes"])],
+)
+def test_nothing_knows_what_is_built_on_it(room: ModuleType, above: list[str]) -> None:
+    """Objects know no API, and the API nothing of what works behind it."""
+    texts = [path.read_text() for path in Path(inspect.getfile(room)).parent.rglob("*.py")]
+    assert len(texts) > 10
+    assert not [name for name in above for text in texts if f"runbook_lib.{name}" in text]
