@@ -167,10 +167,19 @@ def _group(arn: str) -> Any:
     return backend("elbv2").target_groups[arn]
 
 
+def balancer_name() -> str:
+    """Of the account's one load balancer, as CloudWatch's dimensions have it.
+
+    Raises ValueError where there are none or several (never StopIteration: a future that is to
+    hold one is never done).
+    """
+    (arn,) = backend("elbv2").load_balancers
+    return str(arn).split("loadbalancer/")[1]
+
+
 def _is_used(group: Any, target: Document) -> bool:
     return bool(group.health_for(target, group.ec2_backend).status == "healthy")
 
 
 def _dimensions(arn: str) -> dict[str, str]:
-    balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
-    return {"TargetGroup": arn.rsplit(":", 1)[1], "LoadBalancer": balancer}
+    return {"TargetGroup": arn.rsplit(":", 1)[1], "LoadBalancer": balancer_name()}

@@ -94,7 +94,7 @@ class Identity(Addition):
                 )
         elif administrator:
             raise ValueError(f"user {user!r} exists, with policies of its own")
-        owner, key = next(
+        [(owner, key)] = (
             (one, key)
             for one in iam.users.values()
             for key in one.access_keys
@@ -279,7 +279,7 @@ def _documents(entity: Any) -> list[str]:
     inline = entity.policies
     texts = list(inline.values()) if isinstance(inline, dict) else list(inline)
     for policy in entity.managed_policies.values():
-        texts.append(next(one.document for one in policy.versions if one.is_default))
+        texts += [one.document for one in policy.versions if one.is_default]
     return [one if isinstance(one, str) else json.dumps(one) for one in texts]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib.practice.aws import seed_identity, seed_metrics, seed_network
 from runbook_lib.practice.aws.additions import Ask, backend
+from runbook_lib.practice.aws.elbv2 import balancer_name
 from runbook_lib.practice.aws.names import (
     CLUSTER,
     CLUSTER_VERSION,
@@ -118,7 +119,7 @@ def fill(aws: Aws, master_password: str) -> Seeded:
 def complete(aws: Aws, seeded: Seeded) -> None:
     """What the front holds of the healthy account: the cluster's group, and the metrics."""
     aws.eks.security_group = seeded.security_groups["cluster"]
-    balancer = next(iter(backend("elbv2").load_balancers)).split("loadbalancer/")[1]
+    balancer = balancer_name()
     groups = [arn.rsplit(":", 1)[1] for arn in seeded.target_groups.values()]
     volumes = [one["VolumeId"] for one in aws.ask("ec2", "DescribeVolumes", {})["Volumes"]]
     instances = list(seeded.instances.values())
