@@ -22,7 +22,7 @@ from runbook_lib.practice.services.feast import FeatureServer
 from runbook_lib.practice.system import System, perform
 from runbook_lib.practice.wait import until
 
-SECONDS = 20.0
+SECONDS = 60.0
 PLATFORM = "mlops-platform"
 
 

@@ -165,9 +165,14 @@ def test_a_stopped_kubelet_is_unknown(practice: Any) -> None:
     assert age(lease["spec"]["renewTime"]) > 24 * 60
     assert practice.raw("GET", "/api/v1/nodes/node-a/proxy/stats/summary")[0] == 503
     # After five minutes its pods are given up, and stand elsewhere; nobody is there to stop them.
+
+    def given_up() -> list[dict[str, Any]]:
+        there = [pod for pod in practice.pods("web") if pod["spec"].get("nodeName") == "node-a"]
+        return [pod for pod in there if "deletionTimestamp" in pod["metadata"]]
+
+    left = practice.until(given_up, "a pod that is given up")
     practice.until_ready("web", 3)
-    left = [pod for pod in practice.pods("web") if pod["spec"]["nodeName"] == "node-a"]
-    assert [bool(pod["metadata"].get("deletionTimestamp")) for pod in left] == [True]
+    assert len(left) == 1
     with pytest.raises(ApiException) as refused:
         practice.core.read_namespaced_pod_log(left[0]["metadata"]["name"], "shop")
     assert "connection refused" in str(refused.value.body)

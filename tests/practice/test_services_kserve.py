@@ -180,7 +180,7 @@ def test_from_zero_the_first_request_waits_for_a_pod(models: Models) -> None:
         return shares == [(third, 100)]
 
     until(takes_all, SECONDS, "the third revision takes all traffic")
-    assert not models.inside.pods(third, "models")
+    until(lambda: not models.inside.pods(third, "models"), SECONDS, "and has no pod")
     assert [models.predict("recommender").status_code for _ in range(3)] == [200] * 3
     assert len(models.inside.ready(third, "models")) == 1
     models.inside.run(models.server.heal())
