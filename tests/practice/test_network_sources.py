@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
 import dns.resolver
 import pytest
-from moto import mock_aws
-from moto.backends import get_backend
 from practice.hosted import Hosted
 
+from runbook_lib.practice.aws.additions import backend
+from runbook_lib.practice.aws.server import Aws
 from runbook_lib.practice.network.nameserver import LOAD_BALANCER, NameServer
 from runbook_lib.practice.network.sources import hosted_zone, other_balancers, service_addresses
 from runbook_lib.practice.network.zone import Record
@@ -31,11 +30,8 @@ def resolved(port: int, type_: str = "A") -> list[str]:
     return [one.to_text() for one in resolver.resolve(MLFLOW, type_)]
 
 
-@mock_aws
-def test_a_change_in_route_53_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    route53 = boto3.client("route53", region_name="us-east-1")
+def test_a_change_in_route_53_is_seen_at_once(breakable_account: Aws) -> None:
+    route53 = breakable_account.client("route53")
     made = route53.create_hosted_zone(Name="mlops-platform.com.", CallerReference="test")
     zone_id = made["HostedZone"]["Id"]
 
@@ -44,7 +40,7 @@ def test_a_change_in_route_53_is_seen_at_once(monkeypatch: pytest.MonkeyPatch) -
         batch = {"Changes": [{"Action": action, "ResourceRecordSet": record}]}
         route53.change_resource_record_sets(HostedZoneId=zone_id, ChangeBatch=batch)
 
-    (zone,) = get_backend("route53")["123456789012"]["aws"].zones.values()
+    zone = backend("route53").zones[zone_id.rpartition("/")[2]]
     names = NameServer(zone=lambda: hosted_zone(zone))
     with Hosted(names):
         with pytest.raises(dns.resolver.NXDOMAIN):
