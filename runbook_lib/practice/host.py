@@ -135,10 +135,15 @@ def watch_parent(host: Host, *, detached: bool) -> None:
     loop.add_reader(0, readable)
 
 
+def told_to_end(host: Host) -> None:
+    LOG.info("SIGTERM: somebody ends the platform")
+    host.stopping.set()
+
+
 async def run(host: Host, *, detached: bool) -> int:
     """Start, announce, and serve until told to stop; the exit code."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, host.stopping.set)
+    loop.add_signal_handler(signal.SIGTERM, told_to_end, host)
     watch_parent(host, detached=detached)
     stopping = asyncio.create_task(host.stopping.wait())
     starting = asyncio.create_task(host.start())

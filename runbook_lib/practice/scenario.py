@@ -165,9 +165,7 @@ def break_platform(
         raise PracticeError(f"{scenario.id} is broken already; heal first.")
     platform.control("note", scenario=scenario.id)
     _take_all(platform, scenario.break_, say)
-    for sign in scenario.symptom:
-        wait_for(platform, sign, seconds)
-        say(f"seen: {sign}")
+    _see_all(platform, scenario.symptom, say, seconds)
 
 
 def repair(
@@ -183,15 +181,19 @@ def repair(
     if scenario.repair is None:
         raise PracticeError(f"{scenario.id} is a {scenario.kind}: there is nothing to repair.")
     _take_all(platform, scenario.repair.steps, say)
-    for sign in scenario.healed:
-        wait_for(platform, sign, seconds)
-        say(f"seen: {sign}")
+    _see_all(platform, scenario.healed, say, seconds)
 
 
 def _take_all(platform: Platform, steps: tuple[Step, ...], say: Say) -> None:
     for step in steps:
         say(str(step))
         take(platform, step)
+
+
+def _see_all(platform: Platform, signs: tuple[Observation, ...], say: Say, seconds: float) -> None:
+    for sign in signs:
+        wait_for(platform, sign, seconds)
+        say(f"seen: {sign}")
 
 
 def describe(scenario: Scenario) -> dict[str, Any]:
