@@ -3,7 +3,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-TWO := -n 2 --dist loadgroup
+TWO := -n 2 --dist loadfile
 EVERYDAY := not slow and not browser and not real
 
 .PHONY: help demo lab test test-all real lint format lock clean

@@ -13,14 +13,6 @@ from runbook_lib.practice.platform import Platform
 os.environ.setdefault("RUNBOOK_PRACTICE_PROMETHEUS", "builtin")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file is one worker's, for it shares what it starts; scenarios are anybody's."""
-    for item in items:
-        if item.path.stem != "test_scenarios":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """A healthy practice platform; a test that breaks it heals it."""
