@@ -371,6 +371,7 @@ class Application(System):
             await self.container_started(pod, env)
         except Exception:  # noqa: BLE001 - the seam: one odd pod must not keep all others waiting
             _LOG.exception("%s/%s could not begin", namespace, name)
+            return  # it takes no request: what we could not start is not taken for well
         if self._kubelet.environment(pod, container) is env:  # it did not end meanwhile
             self._begun[namespace, name] = identity
 
